@@ -1,0 +1,9 @@
+"""Ready-made conns, one transport a file.
+
+An adapter imports :mod:`connpool.conn`, :mod:`connpool.errors` and the library it speaks through,
+never the core and never a pool: whatever it has to say to a pool, it says through the contract.
+Nothing is re-exported here, so that a transport whose library is missing harms nobody else::
+
+    from connpool.adapters.agent import AgentConn
+    from connpool.adapters.text import TextConn
+"""

@@ -1,0 +1,161 @@
+"""Backstage: the thread driver without its doors.
+
+Owns the lock and the turns it gives, and what is done in the background: opening and closing conns,
+keeping time.  Refuses to know what callers want.
+
+Invariant: user code (init, methods, close, callbacks) never runs in a turn, and every permit goes
+back to the core, whatever that code does.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from _thread import allocate_lock, get_ident
+from typing import Any
+
+from .conn import Description, describe
+from .core import ALARM, Permit, Work, first_rest
+from .crew import Crew, Keeper, name_of_thread
+from .face import Face
+
+logger = logging.getLogger("connpool")
+
+
+class _Turn:
+    """`with turn as now`: alone with the core; on the way out, the steps it left are done."""
+
+    __slots__ = ("_pool",)
+
+    def __init__(self, pool: Backstage) -> None:
+        self._pool = pool
+
+    def __enter__(self) -> float:
+        self._pool._lock()
+        return time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._pool._unlock()
+
+
+class Backstage(Face):
+    """Turns at the core for threads, and a crew for what nobody waits for."""
+
+    def __init__(self, *, max_connecting: int, **options: Any) -> None:
+        super().__init__(max_connecting=max_connecting, **options)
+        lock = allocate_lock()
+        self._acquire, self._release = lock.acquire, lock.release
+        self._turn = _Turn(self)
+        # One worker more than may connect, so that closing never waits for connecting.
+        self._crew = Crew(f"connpool {self.name}", self._carry_out, max_connecting + 1)
+        self._keeper = Keeper(f"connpool {self.name}", self)
+
+    def _whoami(self) -> int:
+        return get_ident()
+
+    def _name_of(self, who: Any) -> str:
+        return name_of_thread(who)
+
+    # -- turns ---------------------------------------------------------------------------------
+
+    def _lock(self) -> None:
+        if not self._acquire(False):
+            self._contend()
+
+    def _contend(self) -> None:
+        """Wait for the lock, unless it is held by a filter that runs in this very thread."""
+        if self._core.shielded == get_ident():
+            raise RuntimeError(
+                f"pool {self.name!r}: a filter or a router may not call the pool it serves"
+            )
+        self._acquire()
+
+    def _unlock(self) -> None:
+        core = self._core
+        steps = core.steps and core.drain()
+        self._release()
+        for step in steps:
+            self._do(step)
+
+    def _do(self, step: Any) -> None:
+        """One step that the core wants done, outside the lock."""
+        if step is ALARM:
+            self._keeper.nudge()
+        elif isinstance(step, Permit):
+            self._crew.do(step)
+        elif step.wake is not None:
+            step.wake()
+
+    # -- conns ---------------------------------------------------------------------------------
+
+    def _open(self, permit: Permit) -> None:
+        """Initialise the conn of a permit; its errors are the core's first, then the caller's."""
+        conn = permit.entry.conn
+        args, kwargs = permit.entry.setup or ((), {})
+        initialised = False
+        try:
+            returned = conn.init(*args, **kwargs)
+            initialised = True
+            rest = first_rest(returned)
+            what = describe(conn, conn.methods())
+        except BaseException as error:
+            with self._turn as now:
+                self._core.open_failed(permit, error, now)
+            if initialised:
+                self._close_conn(conn)
+            raise
+        self._opened(permit, what, rest)
+
+    def _opened(self, permit: Permit, what: Description, rest: float) -> None:
+        with self._turn as now:
+            info = self._core.opened(permit, what, rest, now)
+        if info is not None:
+            self._tell_connect(info)
+
+    def _close_conn(self, conn: Any) -> None:
+        """Close a conn that can; what it raises is logged."""
+        close = getattr(conn, "close", None)
+        if callable(close):
+            try:
+                close()
+            except Exception:
+                logger.warning("%s: closing a conn failed", self.name, exc_info=True)
+
+    # -- the background ------------------------------------------------------------------------
+
+    def _carry_out(self, permit: Permit) -> None:
+        """What a worker does."""
+        if permit.work is Work.OPEN:
+            self._reopen(permit)
+        else:
+            self._shut_down(permit)
+
+    def _reopen(self, permit: Permit) -> None:
+        try:
+            self._open(permit)
+        except Exception as error:
+            logger.warning("%s: conn %d: init failed: %r", self.name, permit.entry.id, error)
+
+    def _shut_down(self, permit: Permit) -> None:
+        try:
+            self._close_conn(permit.entry.conn)
+        finally:
+            with self._turn as now:
+                self._core.closed_one(permit, now)
+            self._tell_disconnect(permit.info, permit.reason)
+
+    def _keep(self) -> float | None:
+        """What the keeper does: all that is due.  Gives the seconds until more is."""
+        with self._turn as now:
+            self._core.tick(now)
+            due = self._core.next_due()
+        self._crew.muster()
+        return None if due is None else max(0.0, due - now)
+
+    def _sweep_once(self) -> None:
+        """All that is due, permits included, in this thread."""
+        with self._turn as now:
+            self._core.tick(now)
+        while self._crew.help():
+            pass
+        self._crew.settle()

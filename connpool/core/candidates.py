@@ -1,0 +1,297 @@
+"""Resource -> method -> entries: who can serve whom.
+
+Owns the index of conns by what they can do.  Refuses to know of waiting, time and choosing.
+
+Conns that name the same resources and the same methods can serve the same requests: they form a
+`Group`, and lend from one rotation.  What a resource offers for a method is an `Offer`: the groups
+that have both, most often one.  A `Listing` is all that is known of one resource.
+
+Invariant: every READY entry with a free place lies in the rotation of its group (`listed`).  One
+that lies there without being lendable is stale, and is passed over and dropped when met: taking a
+conn out of the middle of a rotation would be a scan.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
+from itertools import islice
+from typing import Any
+
+import attrs
+
+from ..conn import Description
+from ..errors import FilterError, MethodError, PoolError, ResourceError, show
+from .entry import HOPEFUL, LIVE, READY, Entry, State
+from .waiting import ANY, Line, Ticket
+
+# How many heads of several groups' rotations are compared.  A bound, so that nothing scans.
+WINDOW = 8
+
+
+class Group:
+    """Entries that can serve the same requests, and the rotation of those that are free."""
+
+    __slots__ = ("free", "listings", "members", "methods", "resource", "shut")
+
+    def __init__(
+        self, resource: Any, methods: frozenset[Hashable], listings: tuple[Listing, ...]
+    ) -> None:
+        self.resource = resource
+        self.methods = methods
+        self.listings = listings
+        self.members: dict[int, Entry] = {}
+        self.free: deque[Entry] = deque()
+        self.shut: list[Offer] = []  # offers that have found the rotation empty
+
+    def join(self, entry: Entry) -> None:
+        """Put `entry` at the end of the rotation, unless it lies there already."""
+        if entry.listed:
+            return
+        entry.listed = True
+        self.free.append(entry)
+        if self.shut:
+            self.reopen()
+
+    def reopen(self) -> None:
+        """Tell the offers that found the rotation empty that it is not."""
+        for offer in self.shut:
+            offer.rotation.append(self)
+        self.shut.clear()
+
+    def tidy(self) -> None:
+        """Drop what is stale once it outweighs the members."""
+        if len(self.free) <= 2 * len(self.members) + WINDOW:
+            return
+        kept = [entry for entry in self.free if entry.id in self.members]
+        for entry in self.free:
+            entry.listed = entry.id in self.members
+        self.free.clear()  # in place: offers hold this deque
+        self.free.extend(kept)
+
+
+def lendable(entry: Entry) -> bool:
+    """Whether `entry` has a free place to lend."""
+    return entry.state is READY and entry.in_use < entry.capacity
+
+
+class Offer:
+    """What a resource offers for one method: the groups that have both."""
+
+    __slots__ = ("free", "groups", "rotation", "turn")
+
+    def __init__(self) -> None:
+        self.groups: dict[Group, None] = {}
+        self.rotation: deque[Group] = deque()
+        self.free: deque[Entry] | None = None  # of the only group, for the straight path
+        self.turn: int | None = None  # of round_robin; None until it has begun somewhere
+
+    def add(self, group: Group) -> None:
+        """`group` serves this too."""
+        self.groups[group] = None
+        self.rotation.append(group)
+        self.free = group.free if len(self.groups) == 1 else None
+
+    def remove(self, group: Group) -> None:
+        """`group` has no members any more."""
+        del self.groups[group]
+        if group in self.rotation:
+            self.rotation.remove(group)
+        self.free = next(iter(self.groups)).free if len(self.groups) == 1 else None
+
+    def members(self) -> Iterator[Entry]:
+        """Every conn that has the method, whatever its state."""
+        for group in self.groups:
+            yield from group.members.values()
+
+    def lendable(self) -> Iterator[Entry]:
+        """Conns with a free place, longest idle first, at least within a group."""
+        if self.free is not None:
+            yield from _fresh(next(iter(self.groups)))
+        else:
+            for group in self._heads():
+                yield from _fresh(group)
+
+    def _heads(self) -> list[Group]:
+        """The groups that have a free conn, the longest idle head first among the first few.
+
+        A group met with nothing to lend leaves the rotation, and tells the offer when it has
+        something again: each such visit is paid for by the return that will end it.
+        """
+        rotation, found = self.rotation, []
+        for _ in range(len(rotation)):
+            group = rotation.popleft()
+            if next(_fresh(group), None) is None:
+                group.shut.append(self)
+                continue
+            found.append(group)
+            if len(found) == WINDOW:
+                break
+        rotation.extend(found)
+        found.sort(key=lambda group: group.free[0].last_call or 0.0)
+        return [*found, *islice(rotation, 0, len(rotation) - len(found))]
+
+
+def _fresh(group: Group) -> Iterator[Entry]:
+    """The lendable entries of a group; stale ones at the front are dropped on the way."""
+    free = group.free
+    while free and not lendable(free[0]):
+        free.popleft().listed = False
+    for entry in free:
+        if lendable(entry):
+            yield entry
+
+
+class Listing:
+    """All that is known of one resource."""
+
+    __slots__ = ("last_error", "line", "live", "offers", "resource")
+
+    def __init__(self, resource: Hashable) -> None:
+        self.resource = resource
+        self.offers: dict[Hashable, Offer] = {}
+        self.line = Line()
+        self.live = 0
+        self.last_error: BaseException | None = None
+
+    def members(self) -> Iterator[Entry]:
+        """Every conn of the resource that is alive or will be again."""
+        offer = self.offers.get(ANY)
+        if offer is not None:
+            yield from offer.members()
+
+
+@attrs.define(eq=False)
+class Directory:
+    """The listings of all resources, and the groups behind them."""
+
+    listings: dict[Hashable, Listing] = attrs.field(factory=dict)
+    _groups: dict[tuple[Any, ...], Group] = attrs.field(factory=dict)
+
+    def enlist(self, entry: Entry, what: Description) -> None:
+        """Make `entry` a member of the group that fits its description."""
+        if entry.listed and entry.group is not None:
+            entry.group.free.remove(entry)  # it lies in the rotation of what it was before
+            entry.listed = False
+        group = self._group(what)
+        entry.group = group
+        entry.set_capacity(what.capacity)
+        group.members[entry.id] = entry
+        if entry.state in LIVE:
+            self.count(entry, 1)
+
+    def strike(self, entry: Entry) -> None:
+        """Take `entry` out of its group's members; its place in the rotation turns stale."""
+        group = entry.group
+        assert group is not None
+        del group.members[entry.id]
+        if entry.state in LIVE:
+            self.count(entry, -1)
+        group.tidy()
+        if not group.members:
+            self._drop(group)
+
+    def transfer(self, entry: Entry, what: Description) -> None:
+        """`entry` has become a conn of another kind."""
+        self.strike(entry)
+        self.enlist(entry, what)
+
+    def count(self, entry: Entry, change: int) -> None:
+        """`entry` became live (1), or is no longer (-1)."""
+        assert entry.group is not None
+        for listing in entry.group.listings:
+            listing.live += change
+
+    def _group(self, what: Description) -> Group:
+        key = (frozenset(what.resources), what.methods)
+        group = self._groups.get(key)
+        if group is None:
+            listings = tuple(self._listing(resource) for resource in what.resources)
+            group = self._groups[key] = Group(what.resource, what.methods, listings)
+            for offer in self._offers(group, make=True):
+                offer.add(group)
+        return group
+
+    def _drop(self, group: Group) -> None:
+        for offer in self._offers(group):
+            offer.remove(group)
+        del self._groups[frozenset(listing.resource for listing in group.listings), group.methods]
+        for listing in group.listings:
+            for method in (ANY, *group.methods):
+                if not listing.offers[method].groups:
+                    del listing.offers[method]
+
+    def forget(self, listing: Listing) -> None:
+        """Drop a listing that nobody offers anything at and nobody waits for."""
+        if not listing.offers and not listing.line:
+            self.listings.pop(listing.resource, None)
+
+    def _listing(self, resource: Hashable) -> Listing:
+        listing = self.listings.get(resource)
+        if listing is None:
+            listing = self.listings[resource] = Listing(resource)
+        return listing
+
+    @staticmethod
+    def _offers(group: Group, *, make: bool = False) -> Iterator[Offer]:
+        for listing in group.listings:
+            for method in (ANY, *group.methods):
+                if make and method not in listing.offers:
+                    listing.offers[method] = Offer()
+                yield listing.offers[method]
+
+
+Passes = Callable[[Callable[[Any], Any] | None, Entry], Any]
+
+
+def serves(entry: Entry, method: Hashable, states: frozenset[State]) -> bool:
+    """Whether `entry` is in one of `states` and has the method."""
+    group = entry.group
+    return (
+        entry.state in states
+        and group is not None
+        and (method is ANY or method in group.methods)
+    )
+
+
+def witness(offer: Offer | None, ticket: Ticket, passes: Passes, now: float) -> Entry | None:
+    """A conn that could serve the ticket now or later: the first found, or None."""
+    states = HOPEFUL if ticket.deadline > now else LIVE
+    for entry in offer.members() if offer is not None else ():
+        if entry.state in states and passes(ticket.filter, entry):
+            return entry
+    return None
+
+
+def refusal(listing: Listing | None, ticket: Ticket, pool: str, now: float) -> PoolError:
+    """Why nobody will ever serve the ticket: resource before method, method before filter."""
+    states = HOPEFUL if ticket.deadline > now else LIVE
+    any_offer = listing.offers.get(ANY) if listing is not None else None
+    known = [e for e in any_offer.members() if e.state in states] if any_offer else []
+    asked = {"pool": pool, "resource": ticket.resource}
+    error: PoolError
+    if not known:
+        error = ResourceError(
+            f"pool {pool!r} has no open conn to {show(ticket.resource)}", **asked
+        )
+    elif not (able := [e for e in known if serves(e, ticket.method, states)]):
+        methods = {method for entry in known if entry.group for method in entry.group.methods}
+        error = MethodError(
+            f"pool {pool!r} has {len(known)} conns to {show(ticket.resource)}, none with the "
+            f"method {show(ticket.method)}; they have {', '.join(sorted(map(show, methods)))}",
+            **asked,
+            method=ticket.method,
+            methods=tuple(methods),
+        )
+    else:
+        error = FilterError(
+            f"pool {pool!r} has {len(able)} conns to {show(ticket.resource)} with the method "
+            f"{show(ticket.method)}, none of them passes the filter {show(ticket.filter)}",
+            **asked,
+            method=ticket.method,
+            candidates=len(able),
+        )
+    cause = ticket.cause or (listing.last_error if listing is not None else None)
+    error.__cause__ = cause
+    return error
+

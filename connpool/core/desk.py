@@ -1,0 +1,283 @@
+"""The desk: hands conns to those who wait, and tells those who wait in vain.
+
+Owns the meeting of entries and tickets.  Refuses to know how a conn is born or dies.
+
+Invariants: while a lendable conn can serve a waiter, that waiter does not wait; among those a conn
+can serve the first comes first; a ticket waits only while its need has a witness.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any
+
+from ..errors import NestedCall, PoolClosed, PoolError, PoolFull, PoolTimeout, show
+from . import routing
+from .candidates import WINDOW, Directory, Listing, Offer, refusal, witness
+from .entry import Entry, view
+from .permits import ALARM
+from .stats import Tally
+from .timers import Timers
+from .waiting import ANY, Need, Standing, Ticket
+
+
+class Desk:
+    """The lowest storey of the core: entries, tickets, and the clockwork both hang on."""
+
+    def __init__(
+        self,
+        name: str,
+        max_waiting: int | None,
+        rng: Callable[[], float],
+        whoami: Callable[[], Any],
+    ) -> None:
+        self.name = name
+        self.closed = False
+        self.steps: list[Any] = []  # what the driver is to do outside its lock
+        self.arrivals = 0  # the next place in line
+        self.waiting = 0  # callers in line
+        self.due = math.inf  # nothing happens by itself before this instant
+        self.shielded: Any = None  # whose filter or router runs at this moment
+        self._rng = rng
+        self._whoami = whoami
+        self._max_waiting = max_waiting
+        self._directory = Directory()
+        self._listings = self._directory.listings
+        self._alarms: Timers[Entry] = Timers()
+        self._deadlines: Timers[Ticket] = Timers()
+        self._tally = Tally()
+
+    # -- time ----------------------------------------------------------------------------------
+
+    def _arm(self, entry: Entry, due: float) -> None:
+        """Let the clockwork look at `entry` at `due` at the latest."""
+        nearer = due < self._alarms.due
+        self._alarms.set(entry, due)
+        if nearer:
+            self.steps.append(ALARM)
+        self._set_due()
+
+    def _set_due(self) -> None:
+        self.due = min(self._alarms.due, self._deadlines.due)
+
+    # -- the user's code -----------------------------------------------------------------------
+
+    def _shielded(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Run a filter or a router.  While it runs, every door of the core leads to `tick`, which
+        refuses: `due` in the past costs the straight path nothing."""
+        self.due = -math.inf
+        self.shielded = self._whoami()
+        try:
+            return function(*args)
+        finally:
+            self.shielded = None
+            self._set_due()
+
+    def _passes(self, filter: Callable[[Any], Any] | None, entry: Entry, now: float) -> bool:
+        return filter is None or bool(self._shielded(filter, view(entry, now)))
+
+    # -- lending -------------------------------------------------------------------------------
+
+    def _choose(
+        self, offer: Offer, method: Hashable, filter: Any, by: Any, now: float
+    ) -> Entry | None:
+        """A lendable conn for the request, or None.  Changes nothing."""
+        if by is not None:
+            passing = [e for e in offer.lendable() if self._passes(filter, e, now)]
+            return self._route(by, passing, method, offer, now) if passing else None
+        shared: list[Entry] = []
+        for entry in offer.lendable():
+            if not self._passes(filter, entry, now):
+                continue
+            if not entry.in_use:
+                return entry  # idle: no other is expected to be free sooner
+            shared.append(entry)
+            if len(shared) == WINDOW:
+                break
+        return self._route("least_wait", shared, method, offer, now) if shared else None
+
+    def _route(
+        self, by: Any, candidates: list[Entry], method: Hashable, offer: Offer, now: float
+    ) -> Entry:
+        def views(entry: Entry) -> Any:
+            return view(entry, now)
+
+        args = (by, candidates, method, now, self._rng, offer, views)
+        if isinstance(by, (str, routing.sticky)):
+            return routing.choose(*args)
+        chosen: Entry = self._shielded(routing.choose, *args)
+        return chosen
+
+    @staticmethod
+    def _lend(entry: Entry, who: Any, now: float) -> None:
+        """Take a place of a listed entry; it goes to the end of the rotation, or leaves it."""
+        assert entry.group is not None
+        free = entry.group.free
+        if free[0] is entry:
+            free.popleft()
+        else:
+            free.remove(entry)
+        entry.take_place(who, now)
+        entry.listed = entry.in_use < entry.capacity
+        if entry.listed:
+            free.append(entry)
+
+    # -- waiting -------------------------------------------------------------------------------
+
+    def _queue(self, ticket: Ticket, now: float) -> None:
+        """Let the ticket wait, or raise why that would be in vain."""
+        if self.closed:
+            raise PoolClosed(f"pool {self.name!r} is closed", pool=self.name)
+        listing = self._listings.get(ticket.resource)
+        offer = listing.offers.get(ticket.method) if listing is not None else None
+        hope = witness(offer, ticket, lambda f, e: self._passes(f, e, now), now)
+        if hope is None or listing is None or offer is None:
+            raise refusal(listing, ticket, self.name, now)
+        if ticket.deadline <= now:
+            raise self._timeout(ticket, listing, now)
+        self._refuse_nested(ticket, offer, now)
+        self._place(ticket)
+        listing.line.join(ticket, listing, hope)
+        self.waiting += 1
+        self._deadlines.set(ticket, ticket.deadline)
+        self._set_due()
+
+    def _place(self, ticket: Ticket) -> None:
+        """A place in the line: the last, or for a moved call the one it had."""
+        if ticket.place is None:
+            if self._max_waiting is not None and self.waiting >= self._max_waiting:
+                raise PoolFull(
+                    f"pool {self.name!r}: {self.waiting} callers wait already, "
+                    f"max_waiting is {self._max_waiting}",
+                    pool=self.name,
+                    limit="max_waiting",
+                    most=self._max_waiting,
+                )
+            ticket.place = float(self.arrivals)
+            self._tally.queued += 1
+        ticket.id = self.arrivals
+        self.arrivals += 1
+
+    def _refuse_nested(self, ticket: Ticket, offer: Offer, now: float) -> None:
+        """Raise where every conn that could serve is held by the very one who asks."""
+        if ticket.who is None:
+            return
+        for entry in offer.members():
+            own = entry.in_use >= entry.capacity and entry.held_by_only(ticket.who)
+            if not own and self._passes(ticket.filter, entry, now):
+                return
+        raise NestedCall(
+            f"pool {self.name!r}: a call to {show(ticket.resource)} from inside a call that holds "
+            "the only conn that could serve it would wait for itself",
+            pool=self.name,
+            resource=ticket.resource,
+            method=ticket.method,
+        )
+
+    def _leave(self, ticket: Ticket, standing: Standing) -> None:
+        """Take the ticket out of the line."""
+        assert ticket.need is not None
+        listing = ticket.need.listing
+        listing.line.leave(ticket, standing)
+        self._deadlines.clear(ticket)
+        self._set_due()
+        self.waiting -= 1
+        self._directory.forget(listing)
+
+    def _fail(self, ticket: Ticket, error: BaseException) -> None:
+        """Tell a waiting ticket that it waited in vain."""
+        self._leave(ticket, Standing.FAILED)
+        ticket.error = error
+        self.steps.append(ticket)
+
+    def _timeout(self, ticket: Ticket, listing: Listing, now: float) -> PoolError:
+        waited = max(0.0, now - ticket.arrived)
+        self._tally.timeouts += 1
+        error = PoolTimeout(
+            f"pool {self.name!r}: no conn to {show(ticket.resource)} became free in "
+            f"{waited:.3g} s; {self.waiting} callers wait, {listing.live} conns are alive",
+            pool=self.name,
+            resource=ticket.resource,
+            method=ticket.method,
+            waited=waited,
+            timeout=ticket.deadline - ticket.arrived,
+            waiting=self.waiting,
+        )
+        error.__cause__ = ticket.cause or listing.last_error
+        return error
+
+    def _expire_tickets(self, now: float) -> None:
+        while (ticket := self._deadlines.pop(now)) is not None:
+            assert ticket.need is not None
+            self._fail(ticket, self._timeout(ticket, ticket.need.listing, now))
+
+    # -- the meeting ---------------------------------------------------------------------------
+
+    def _serve(self, entry: Entry, now: float) -> None:
+        """Give the free places of a READY entry to those who wait; the rest to the rotation."""
+        assert entry.group is not None
+        try:
+            while self.waiting and entry.in_use < entry.capacity:
+                ticket = self._next_for(entry, now)
+                if ticket is None:
+                    break
+                self._grant(ticket, entry, now)
+        finally:  # an interrupt out of somebody's filter must not cost the conn its place
+            if entry.in_use < entry.capacity:
+                entry.group.join(entry)
+
+    def _grant(self, ticket: Ticket, entry: Entry, now: float) -> None:
+        self._leave(ticket, Standing.GRANTED)
+        entry.take_place(ticket.who, now)
+        ticket.entry = entry
+        self.steps.append(ticket)
+
+    def _next_for(self, entry: Entry, now: float) -> Ticket | None:
+        """Who waited longest among those that `entry` can serve."""
+        needs = self._needs(entry)
+        if len(needs) > 1:
+            needs.sort(key=lambda need: need.first.order)
+        for need in needs:
+            while need.tickets:
+                try:
+                    if self._passes(need.filter, entry, now):
+                        return need.first
+                    break
+                except Exception as error:  # a filter's error is for its own caller
+                    self._fail(need.first, error)
+        return None
+
+    @staticmethod
+    def _needs(entry: Entry) -> list[Need]:
+        """The needs whose resource and method `entry` has."""
+        assert entry.group is not None
+        methods = entry.group.methods
+        return [
+            need
+            for listing in entry.group.listings
+            for need in listing.line
+            if need.method is ANY or need.method in methods
+        ]
+
+    def _recheck(self, entry: Entry, listings: Iterable[Listing], now: float) -> None:
+        """`entry` can do less than before: find new witnesses, or end a vain waiting."""
+        for listing in listings:
+            for need in listing.line:
+                if need.witness is entry:
+                    self._rewitness(need, now)
+            self._directory.forget(listing)
+
+    def _rewitness(self, need: Need, now: float) -> None:
+        listing = need.listing
+        offer = listing.offers.get(need.method)
+        while need.tickets:
+            ticket = need.first
+            try:
+                need.witness = witness(offer, ticket, lambda f, e: self._passes(f, e, now), now)
+            except Exception as error:
+                self._fail(ticket, error)
+                continue
+            if need.witness is not None:
+                return
+            self._fail(ticket, refusal(listing, ticket, self.name, now))

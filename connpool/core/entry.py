@@ -1,0 +1,250 @@
+"""Entry: one conn in the pool, its explicit state, and the pictures of it that users see.
+
+Owns the table of moves between states, `Info` (a snapshot) and `View` (the same names, live and
+read-only, for filters).  Refuses to know of other entries, of lines and of permits' workings.
+
+Invariant: `move` is the only writer of `Entry.state`, and a move that is not in `MOVES` raises and
+changes nothing.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Hashable, Mapping
+from operator import attrgetter
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+if TYPE_CHECKING:
+    from .candidates import Group
+    from .permits import Permit
+    from .waiting import Pop
+
+
+class State(enum.Enum):
+    """Where an entry stands.  Whether a READY one is full is a count, not a state."""
+
+    OPENING = "opening"  # its first init runs
+    READY = "ready"  # may be lent while it has a free place
+    COOLING = "cooling"  # alive, rests until `rest_until`
+    REVIVING = "reviving"  # out of service, and will be back
+    DRAINING = "draining"  # out of service, and leaves for good once nobody uses it
+    GONE = "gone"  # forgotten
+
+
+# Looking a member up on an Enum class costs a descriptor call: the hot path compares with these.
+OPENING, READY, COOLING = State.OPENING, State.READY, State.COOLING
+REVIVING, DRAINING, GONE = State.REVIVING, State.DRAINING, State.GONE
+
+MOVES: Mapping[State, frozenset[State]] = MappingProxyType(
+    {
+        OPENING: frozenset({READY, COOLING, GONE}),
+        READY: frozenset({COOLING, REVIVING, DRAINING}),
+        COOLING: frozenset({READY, REVIVING, DRAINING}),
+        REVIVING: frozenset({READY, COOLING, DRAINING}),
+        # back again only where a pop is given up
+        DRAINING: frozenset({READY, COOLING, REVIVING, GONE}),
+        GONE: frozenset(),
+    }
+)
+
+LIVE = frozenset({READY, COOLING})
+HOPEFUL = frozenset({READY, COOLING, REVIVING})
+
+# How many calls a running mean remembers: long enough to be calm, short enough to forget.
+MEMORY = 64
+
+
+@attrs.define(eq=False)
+class Stat:
+    """What one conn's calls of one method cost: `mean` seconds over the answered ones."""
+
+    count: int = 0
+    errors: int = 0
+    mean: float = 0.0
+
+    def answered(self, took: float) -> None:
+        """Count a call that was answered after `took` seconds."""
+        self.count = count = self.count + 1
+        self.mean += (took - self.mean) / (count if count < MEMORY else MEMORY)
+
+
+@attrs.define(eq=False)
+class Entry:
+    """A conn and all that the core knows of it."""
+
+    id: int
+    conn: Any
+    extra: Any
+    ttl: float | None
+    revive: bool | str
+    setup: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+    state: State = OPENING
+    group: Group | None = None
+    capacity: int = 1
+    in_use: int = 0
+    listed: bool = False  # lies in the rotation of its group, perhaps no longer rightly
+    user: Any = None  # who took a place last
+    users: list[Any] | None = None  # who holds the places, where there are several
+    since: float = 0.0  # when a place was last taken
+    last_init: float | None = None
+    last_call: float | None = None
+    expires: float = math.inf
+    rest_until: float = -math.inf  # a REVIVING entry rests until its next attempt
+    alarm: float = math.inf  # when Timers will ring for this entry
+    open: bool = False  # was initialised and has not been given up for closing
+    broken: bool = False  # found dead: nothing is gained by waiting for who still uses it
+    reason: str = ""  # why it was last given up
+    shaky: bool = False  # one of the next three is not 0
+    streak: int = 0  # deaths and failed inits since it last answered a call
+    failures: int = 0  # failed calls since then
+    refusals: int = 0  # times it said Busy since then
+    permit: Permit | None = None
+    popper: Pop | None = None
+    stats: dict[Hashable, Stat] | None = None
+    view: View | None = None
+
+    def stat(self, method: Hashable) -> Stat:
+        """The figures of one method, made when first asked for."""
+        if self.stats is None:
+            self.stats = {}
+        stat = self.stats.get(method)
+        if stat is None:
+            stat = self.stats[method] = Stat()
+        return stat
+
+    def mean(self, method: Hashable) -> float | None:
+        """Mean seconds of an answered call, or None where none has been answered yet."""
+        stat = self.stats.get(method) if self.stats else None
+        return stat.mean if stat is not None and stat.count > stat.errors else None
+
+    def take_place(self, who: Any, now: float) -> None:
+        """One more user."""
+        self.in_use += 1
+        self.user = who
+        self.since = now
+        if self.users is not None:
+            self.users.append(who)
+
+    def leave_place(self, who: Any) -> None:
+        """One user less."""
+        self.in_use -= 1
+        if self.users and who in self.users:
+            self.users.remove(who)
+
+    def set_capacity(self, capacity: int) -> None:
+        """Change how many places there are; who has one keeps it."""
+        self.capacity = capacity
+        if capacity > 1 and self.users is None:
+            self.users = [self.user] * self.in_use
+
+    def held_by_only(self, who: Any) -> bool:
+        """Whether `who` holds every place that is taken, and at least one."""
+        holders = self.users if self.users is not None else [self.user] * self.in_use
+        return bool(holders) and all(holder == who for holder in holders)
+
+
+def move(entry: Entry, state: State) -> None:
+    """Move `entry` to `state`, or raise and change nothing."""
+    if state not in MOVES[entry.state]:
+        raise RuntimeError(f"conn {entry.id} cannot go from {entry.state.value} to {state.value}")
+    entry.state = state
+
+
+@attrs.frozen
+class Info:
+    """A snapshot of one conn.
+
+    `ttl` and `cooldown` (what is left of a rest) are seconds; `last_init` and `last_call` are
+    instants of the monotonic clock, None where there was none.  `stats` maps each method that was
+    called to its `Stat`: count, errors, mean seconds.
+    """
+
+    id: int
+    conn: Any
+    resource: Any
+    methods: frozenset[Hashable]
+    extra: Any
+    ttl: float | None
+    revive: bool | str
+    capacity: int
+    in_use: int
+    state: str
+    stats: Mapping[Hashable, Stat]
+    last_call: float | None
+    last_init: float | None
+    cooldown: float
+
+
+class View:
+    """What a filter gets: the names of `Info`, read live from the entry, not writable.
+
+    One is made for each conn that is ever filtered, and kept; nothing is built per candidate.
+    """
+
+    __slots__ = ("_entry", "_now")
+
+    def __init__(self, entry: Entry) -> None:
+        self._entry = entry
+        self._now = 0.0
+
+    # attrgetter runs in C: a property written in Python would cost twice as much.
+    id = property(attrgetter("_entry.id"))
+    conn = property(attrgetter("_entry.conn"))
+    resource = property(attrgetter("_entry.group.resource"))
+    methods = property(attrgetter("_entry.group.methods"))
+    extra = property(attrgetter("_entry.extra"))
+    ttl = property(attrgetter("_entry.ttl"))
+    revive = property(attrgetter("_entry.revive"))
+    capacity = property(attrgetter("_entry.capacity"))
+    in_use = property(attrgetter("_entry.in_use"))
+    state = property(attrgetter("_entry.state.value"))
+    last_call = property(attrgetter("_entry.last_call"))
+    last_init = property(attrgetter("_entry.last_init"))
+
+    @property
+    def stats(self) -> Mapping[Hashable, Stat]:
+        return MappingProxyType(self._entry.stats or {})
+
+    @property
+    def cooldown(self) -> float:
+        return max(0.0, self._entry.rest_until - self._now)
+
+    def __repr__(self) -> str:
+        return repr(snapshot(self._entry, self._now))
+
+
+def view(entry: Entry, now: float) -> View:
+    """The live view of `entry`, as of `now`."""
+    found = entry.view
+    if found is None:
+        found = entry.view = View(entry)
+    found._now = now
+    return found
+
+
+def snapshot(entry: Entry, now: float) -> Info:
+    """The picture of `entry` at `now`."""
+    group = entry.group
+    stats = {
+        method: attrs.evolve(stat) for method, stat in (entry.stats or {}).items()
+    }
+    return Info(
+        id=entry.id,
+        conn=entry.conn,
+        resource=group.resource if group else getattr(entry.conn, "resource", None),
+        methods=group.methods if group else frozenset(),
+        extra=entry.extra,
+        ttl=entry.ttl,
+        revive=entry.revive,
+        capacity=entry.capacity,
+        in_use=entry.in_use,
+        state=entry.state.value,
+        stats=MappingProxyType(stats),
+        last_call=entry.last_call,
+        last_init=entry.last_init,
+        cooldown=max(0.0, entry.rest_until - now),
+    )

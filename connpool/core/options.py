@@ -1,0 +1,87 @@
+"""What callers say, checked before anything is done with it.
+
+Owns the checks of arguments: each gives the value to use, or raises what was expected and what
+came.  Refuses to know what the values are for.
+"""
+
+from __future__ import annotations
+
+import math
+from types import EllipsisType
+from typing import Any, Literal
+
+import attrs
+
+from ..conn import seconds
+from ..errors import show
+from .revive import Backoff
+
+#: Seconds, None for no limit, `...` for what the pool was told.
+Timeout = float | None | EllipsisType
+Revive = bool | Literal["force"]
+
+
+def check_ttl(ttl: Any) -> float | None:
+    """A ttl: seconds, or None for ever."""
+    ttl = None if ttl is None else seconds(ttl, "ttl", infinite=True)
+    return None if ttl == math.inf else ttl
+
+
+def check_revive(revive: Any) -> Revive:
+    """False, True or "force"."""
+    if revive is True or revive is False or revive == "force":
+        return revive
+    kind = ValueError if isinstance(revive, str) else TypeError
+    raise kind(f'revive: expected False, True or "force", got {show(revive)}')
+
+
+def check_timeout(timeout: Any) -> float:
+    """A timeout: seconds, 0 for no waiting, None for ever (which is inf)."""
+    return math.inf if timeout is None else seconds(timeout, "timeout", infinite=True)
+
+
+def check_filter(filter: Any) -> None:
+    """A filter: a function of a conn's Info."""
+    if filter is not None and not callable(filter):
+        raise TypeError(f"filter: expected a function of a conn's Info, got {show(filter)}")
+
+
+def check_limit(value: Any, what: str, *, least: int = 1) -> int | None:
+    """A limit: a whole number from `least` up, or None for none."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{what}: expected a whole number or None, got {show(value)}")
+    if value < least:
+        raise ValueError(f"{what}: expected a whole number from {least} up, got {show(value)}")
+    return value
+
+
+def check_changes(changes: Any) -> dict[str, Any]:
+    """What a function given to update returned: a dict of changes."""
+    if not isinstance(changes, dict):
+        raise TypeError(f"update: expected fn to return a dict of changes, got {show(changes)}")
+    return changes
+
+
+@attrs.frozen
+class Options:
+    """What a pool was told when it was made; seconds and counts, None for no limit."""
+
+    name: str
+    timeout: float = attrs.field(default=30.0, converter=check_timeout)
+    max_size: int | None = None
+    max_waiting: int | None = None
+    max_connecting: int = 2
+    connect_timeout: float = attrs.field(
+        default=10.0, converter=lambda v: seconds(v, "connect_timeout")
+    )
+    backoff: Backoff = attrs.field(factory=Backoff)
+
+    def __attrs_post_init__(self) -> None:
+        check_limit(self.max_size, "max_size")
+        check_limit(self.max_waiting, "max_waiting", least=0)
+        if check_limit(self.max_connecting, "max_connecting") is None:
+            raise TypeError("max_connecting: expected a whole number from 1 up, got None")
+        if not isinstance(self.backoff, Backoff):
+            raise TypeError(f"backoff: expected a Backoff, got {show(self.backoff)}")

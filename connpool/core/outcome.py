@@ -1,0 +1,89 @@
+"""What a call's end says of its conn: the table of the contract, as data.
+
+Owns the reading of replies and errors.  Refuses to act on them.
+
+Invariant: whatever a conn says, an `Outcome` comes of it; what makes no sense becomes an error for
+the caller of that conn, and nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from ..conn import Reply, seconds
+from ..errors import Busy, CallError, Closed, PoolError, show
+
+# Why a conn was given up: the words of on_disconnect, stats and report.
+CLOSED = "closed"  # it said so: the call had not happened
+DEAD = "dead"  # OSError or EOFError: its peer is lost
+DONE = "done"  # it ended in good order
+INTERRUPTED = "interrupted"  # a call was cut short: what it left behind is unknown
+EXPIRED = "expired"  # its ttl is over
+POPPED = "popped"  # handed over to who asked for it
+POOL_CLOSED = "pool closed"
+GAVE_UP = "gave up"  # it said that it can never be initialised again
+
+BROKEN = frozenset({CLOSED, DEAD, INTERRUPTED})
+
+
+@attrs.frozen
+class Outcome:
+    """The end of a call, as far as the pool is concerned.
+
+    `end` is the reason to give the conn up, or None.  `rest` is the seconds it asked for.  `error`
+    is what the caller gets, None for a reply and for a call that moves.
+    """
+
+    end: str | None = None
+    rest: float = 0.0
+    moves: bool = False
+    refused: bool = False
+    error: BaseException | None = None
+
+
+def of_reply(reply: Reply[Any]) -> Outcome:
+    """What a `Reply` says."""
+    rest, wrong = _rest(reply.cooldown, "cooldown of a Reply")
+    return Outcome(end=DONE if reply.closed else None, rest=rest, error=wrong)
+
+
+def of_error(error: BaseException, survives_cancel: Any) -> Outcome:
+    """What it says of a conn that its call raised `error`."""
+    if isinstance(error, Closed):
+        return Outcome(end=CLOSED, moves=True)
+    if isinstance(error, Busy):
+        rest, wrong = _rest(error.cooldown, "cooldown of Busy")
+        return Outcome(rest=rest, moves=wrong is None, refused=wrong is None, error=wrong)
+    if isinstance(error, CallError):
+        rest, wrong = _rest(error.cooldown, "cooldown of a CallError")
+        return Outcome(end=DEAD if error.closed else None, rest=rest, error=wrong or error)
+    if isinstance(error, PoolError):
+        # A conn that itself uses a pool: PoolTimeout is an OSError, but not of this conn's peer.
+        return Outcome(error=error)
+    if isinstance(error, (OSError, EOFError)):
+        return Outcome(end=DEAD, error=error)
+    if isinstance(error, Exception) or survives_cancel is True:
+        return Outcome(error=error)
+    return Outcome(end=INTERRUPTED, error=error)
+
+
+def _rest(value: Any, what: str) -> tuple[float, Exception | None]:
+    """The seconds of rest, or the error that says why they make no sense."""
+    try:
+        return seconds(value, what), None
+    except (TypeError, ValueError) as error:
+        return 0.0, error
+
+
+def first_rest(value: Any) -> float:
+    """What init returned, as seconds to wait: None is 0."""
+    if value is None:
+        return 0.0
+    try:
+        return seconds(value, "init")
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"init: expected None, or seconds to wait before the first call, got {show(value)}"
+        ) from None

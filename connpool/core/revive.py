@@ -1,0 +1,79 @@
+"""When to try again: backoff, the conn's own advice, and the rule for giving up.
+
+Owns the arithmetic of retries.  Refuses to know the time: it deals in durations.
+
+Invariant: attempts are bounded in number per second whatever a conn advises, and only the advice
+"never" ends them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import attrs
+
+from ..conn import seconds
+from ..errors import InitError
+
+# A conn that says "again at once" is believed once; then the waits grow from here.
+SHORTEST, LONGEST_FLOOR = 0.05, 1.0
+
+
+@attrs.frozen
+class Backoff:
+    """Waits between attempts: `first`, then `factor` times longer each time, at most `most`.
+
+    All in seconds; `jitter` is the share by which a wait may differ either way, so that conns that
+    died together do not knock together.  The defaults are those of DBAs rather than of loops: a
+    server that has just come up is not helped by ten attempts a second.
+    """
+
+    first: float = attrs.field(default=1.0, converter=lambda v: seconds(v, "backoff first"))
+    factor: float = 1.6
+    jitter: float = 0.2
+    most: float = attrs.field(default=120.0, converter=lambda v: seconds(v, "backoff most"))
+
+    def delay(self, attempt: int, rng: Callable[[], float]) -> float:
+        """Seconds to wait after failure number `attempt`, counted from 1.
+
+        >>> [round(Backoff(jitter=0).delay(n, lambda: 0.5), 2) for n in (1, 2, 3, 40)]
+        [1.0, 1.6, 2.56, 120.0]
+        """
+        # The exponent is bounded because a float is: 1.6 ** 2000 overflows.
+        wait = min(self.most, self.first * self.factor ** min(attempt - 1, 200))
+        return wait * (1 + self.jitter * (2 * rng() - 1))
+
+
+def floor(attempt: int) -> float:
+    """The shortest wait after failure number `attempt`, whatever the conn advises.
+
+    >>> [floor(n) for n in (1, 2, 3, 9)]
+    [0.0, 0.05, 0.1, 1.0]
+    """
+    if attempt < 2:
+        return 0.0
+    return min(LONGEST_FLOOR, SHORTEST * float(2 ** min(attempt - 2, 30)))
+
+
+def after_failure(
+    error: BaseException | None, attempt: int, backoff: Backoff, rng: Callable[[], float]
+) -> float:
+    """Seconds until the next init; inf: never again."""
+    advice = error.retry_after if isinstance(error, InitError) else None
+    if advice is None:
+        return backoff.delay(attempt, rng)
+    try:
+        advice = seconds(advice, "retry_after", infinite=True)
+    except (TypeError, ValueError):
+        return backoff.delay(attempt, rng)  # advice that makes no sense is no advice
+    return math.inf if math.isinf(advice) else max(advice, floor(attempt))
+
+
+def after_refusal(cooldown: float, refusals: int) -> float:
+    """Seconds a conn rests that has said Busy `refusals` times in a row.
+
+    Its own cooldown counts, unless it keeps saying Busy sooner than a growing floor allows: two
+    conns that each say "not me" must not make a loop.
+    """
+    return max(cooldown, 0.5 * floor(refusals + 1))

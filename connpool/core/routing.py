@@ -1,0 +1,160 @@
+"""Which of several conns: the strategies behind `by=`.
+
+Owns the choice among conns that could all serve.  Refuses to know who may serve at all, and keeps
+no state but the turn that its caller holds for it.
+
+Invariant: a strategy gives one of the candidates it was given.  Figures are seconds only, the call
+in flight counts, and a conn that has answered nothing yet is taken to be as slow as its peers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Protocol
+
+import attrs
+
+from ..errors import show
+from .entry import Entry
+
+Rng = Callable[[], float]
+
+# What a call is taken to cost where no conn has answered one yet: only comparisons matter then.
+UNKNOWN = 1.0
+
+
+class Turning(Protocol):
+    """Where round_robin keeps whose turn it is."""
+
+    turn: int | None
+
+
+@attrs.frozen
+class sticky:  # noqa: N801 - reads as a word of the call: by=sticky("user 7")
+    """`by=sticky(key)`: the same key goes to the same conn while that conn is there.
+
+    Rendezvous hashing: when a conn comes or goes only the keys that were its own move.
+
+    >>> sticky("user 7")
+    sticky(key='user 7')
+    """
+
+    key: Hashable
+
+
+def expected_wait(entry: Entry, method: Hashable, now: float, assumed: float) -> float:
+    """Seconds until a call given to `entry` now would be done with the calls before it.
+
+    What is left of its rest, and its share of the calls in flight: for one that runs, what its mean
+    leaves over, but never less than a tenth of it, since a call that is late may be late for long.
+    """
+    wait = max(0.0, entry.rest_until - now)
+    if entry.in_use:
+        mean = entry.mean(method)
+        if mean is None:
+            mean = assumed
+        running = max(mean - (now - entry.since), mean / 10)
+        wait += (running + (entry.in_use - 1) * mean) / entry.capacity
+    return wait
+
+
+def assumed_mean(candidates: Sequence[Entry], method: Hashable) -> float:
+    """What a conn without a figure of its own is taken to need: the mean of its peers."""
+    means = [mean for entry in candidates if (mean := entry.mean(method)) is not None]
+    return sum(means) / len(means) if means else UNKNOWN
+
+
+def least_wait(
+    candidates: Sequence[Entry], method: Hashable, now: float, rng: Rng, turning: Turning
+) -> Entry:
+    """The one that is expected to be free first; the first of equals, which idled longest."""
+    assumed = assumed_mean(candidates, method)
+    return min(candidates, key=lambda entry: expected_wait(entry, method, now, assumed))
+
+
+def round_robin(
+    candidates: Sequence[Entry], method: Hashable, now: float, rng: Rng, turning: Turning
+) -> Entry:
+    """Each in turn, by id.  The first turn is drawn: many pools over one set of servers would
+    otherwise all begin with the same one (seen in gRPC)."""
+    if turning.turn is None:
+        chosen = candidates[int(rng() * len(candidates))]
+    else:
+        last = turning.turn
+        chosen = min(candidates, key=lambda entry: (entry.id <= last, entry.id))
+    turning.turn = chosen.id
+    return chosen
+
+
+def random(
+    candidates: Sequence[Entry], method: Hashable, now: float, rng: Rng, turning: Turning
+) -> Entry:
+    """Any."""
+    return candidates[int(rng() * len(candidates))]
+
+
+def least_used(
+    candidates: Sequence[Entry], method: Hashable, now: float, rng: Rng, turning: Turning
+) -> Entry:
+    """The one with the smallest share of its places taken."""
+    return min(candidates, key=lambda entry: entry.in_use / entry.capacity)
+
+
+def two_choices(
+    candidates: Sequence[Entry], method: Hashable, now: float, rng: Rng, turning: Turning
+) -> Entry:
+    """The less used of two drawn without replacement (with it, both may be the same: Envoy)."""
+    first = int(rng() * len(candidates))
+    if len(candidates) == 1:
+        return candidates[first]
+    second = (first + 1 + int(rng() * (len(candidates) - 1))) % len(candidates)
+    return least_used((candidates[first], candidates[second]), method, now, rng, turning)
+
+
+def _rendezvous(key: Hashable, candidates: Sequence[Entry]) -> Entry:
+    salt = repr(key).encode()
+
+    def weight(entry: Entry) -> bytes:
+        # Not hash(): Python salts that of strings anew in each process.
+        return hashlib.blake2b(salt, digest_size=8, salt=entry.id.to_bytes(16, "big")).digest()
+
+    return max(candidates, key=weight)
+
+
+STRATEGIES: dict[str, Callable[..., Entry]] = {
+    strategy.__name__: strategy
+    for strategy in (least_wait, round_robin, random, least_used, two_choices)
+}
+
+
+def check_by(by: Any) -> None:
+    """Raise unless `by` is a strategy."""
+    if isinstance(by, str):
+        if by not in STRATEGIES:
+            names = ", ".join(sorted(STRATEGIES))
+            raise ValueError(f"by: expected one of {names}, sticky(key) or a function, got {by!r}")
+    elif not isinstance(by, sticky) and not callable(by):
+        raise TypeError(f"by: expected a name, sticky(key) or a function, got {show(by)}")
+
+
+def choose(
+    by: Any,
+    candidates: Sequence[Entry],
+    method: Hashable,
+    now: float,
+    rng: Rng,
+    turning: Turning,
+    views: Callable[[Entry], Any],
+) -> Entry:
+    """The candidate that `by` picks.  A function of the user's gets a list of views, gives one."""
+    if isinstance(by, str):
+        return STRATEGIES[by](candidates, method, now, rng, turning)
+    if isinstance(by, sticky):
+        return _rendezvous(by.key, candidates)
+    shown = [views(entry) for entry in candidates]
+    picked = by(shown)
+    for entry, view in zip(candidates, shown, strict=True):
+        if view is picked:
+            return entry
+    raise ValueError(f"by: expected one of the conns it was given, got {show(picked)}")

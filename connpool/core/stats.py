@@ -1,0 +1,93 @@
+"""Counters and pictures of the whole pool.
+
+Owns what `stats()` shows: what is true now and what has happened since the start, kept apart.
+Refuses to count on the straight path what can be added up when somebody asks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import attrs
+
+
+@attrs.frozen
+class Now:
+    """The pool at this moment, in numbers of conns and, for `waiting`, of callers."""
+
+    conns: int
+    ready: int
+    in_use: int
+    cooling: int
+    reviving: int
+    draining: int
+    opening: int
+    waiting: int
+
+
+@attrs.frozen
+class SinceStart:
+    """What has happened since the pool was made.
+
+    calls: calls that conns answered or failed.
+    errors: those of them that failed.
+    queued: callers that had to wait.
+    moved: calls that had not happened and went to another conn, or waited on.
+    busy: how often a conn said Busy.
+    rests: how often a conn was given a rest.
+    timeouts, cancelled: callers that gave up.
+    opened, open_failed: inits, first ones and revivals.
+    revived: how often a conn came back.
+    ended: how often a conn was given up, by reason.
+    """
+
+    calls: int
+    errors: int
+    queued: int
+    moved: int
+    busy: int
+    rests: int
+    timeouts: int
+    cancelled: int
+    opened: int
+    open_failed: int
+    revived: int
+    ended: Mapping[str, int]
+
+
+@attrs.frozen
+class PoolStats:
+    """`now` and `since_start`."""
+
+    now: Now
+    since_start: SinceStart
+
+
+@attrs.define(eq=False)
+class Tally:
+    """The counters behind `SinceStart`; calls of living conns are counted by the conns."""
+
+    calls: int = 0
+    errors: int = 0
+    queued: int = 0
+    moved: int = 0
+    busy: int = 0
+    rests: int = 0
+    timeouts: int = 0
+    cancelled: int = 0
+    opened: int = 0
+    open_failed: int = 0
+    revived: int = 0
+    ended: Counter[str] = attrs.field(factory=Counter)
+
+    def picture(self, calls: int, errors: int) -> SinceStart:
+        """The counters, with the `calls` and `errors` of the conns that are still here."""
+        counted = {name: getattr(self, name) for name in attrs.fields_dict(Tally)}
+        counted |= {
+            "calls": self.calls + calls,
+            "errors": self.errors + errors,
+            "ended": MappingProxyType(dict(self.ended)),
+        }
+        return SinceStart(**counted)

@@ -1,0 +1,190 @@
+"""What both pools answer at once: the half of their public face that never waits.
+
+Owns the methods that need nothing but a turn at the core, the checks of what callers say, and the
+user's callbacks.  Refuses to know threads and tasks: a driver says how to take a turn, and what to
+call the one who asks.
+
+Invariant: the core is entered in a turn only, and callbacks run outside every turn.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import random
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from .core import Core, Info, Options, PoolStats, check_by, check_filter, check_timeout
+from .core.report import report
+from .errors import show
+
+logger = logging.getLogger("connpool")
+
+OnConnect = Callable[[Info], Any]
+OnDisconnect = Callable[[Info, str], Any]
+
+_numbers = itertools.count(1)
+
+
+class Face:
+    """The base of :class:`connpool.Pool` and :class:`connpool.AsyncPool`."""
+
+    # Taking a turn gives the present instant; a driver sets it before anything else.
+    _turn: AbstractContextManager[float]
+
+    def __init__(
+        self,
+        *,
+        name: str | None,
+        on_connect: OnConnect | None,
+        on_disconnect: OnDisconnect | None,
+        **options: Any,
+    ) -> None:
+        for what, callback in (("on_connect", on_connect), ("on_disconnect", on_disconnect)):
+            if callback is not None and not callable(callback):
+                raise TypeError(f"{what}: expected a function, got {show(callback)}")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name: expected a str, got {show(name)}")
+        self._on_connect = on_connect
+        self._on_disconnect = on_disconnect
+        chosen = name if name is not None else f"pool-{next(_numbers)}"
+        options = {key: value for key, value in options.items() if value is not ...}
+        self._core = Core(Options(name=chosen, **options), random.Random().random, self._whoami)
+        self._timeout = self._core.options.timeout
+
+    def _whoami(self) -> Any:
+        """The one who asks: a hashable, or None where that cannot be told."""
+        raise NotImplementedError
+
+    def _name_of(self, who: Any) -> str:
+        """What a report calls `who`."""
+        raise NotImplementedError
+
+    @property
+    def name(self) -> str:
+        """The name of the pool, in errors, reports and thread names."""
+        return self._core.name
+
+    # -- what a call may say -------------------------------------------------------------------
+
+    def _seconds(self, timeout: Any) -> float:
+        return self._timeout if timeout is ... else check_timeout(timeout)
+
+    @staticmethod
+    def _check_choice(filter: Any, by: Any) -> None:
+        check_filter(filter)
+        if by is not None:
+            check_by(by)
+
+    # -- questions -----------------------------------------------------------------------------
+
+    def info(self, id: int) -> Info:
+        """A snapshot of one conn.
+
+        Parameters:
+            id: what `init` or `put` gave.
+
+        Raises `IdError` where the pool holds no such conn.  Never waits.
+        """
+        with self._turn as now:
+            return self._core.info(id, now)
+
+    def infos(
+        self, resource: Hashable = None, filter: Callable[[Any], Any] | None = None
+    ) -> list[Info]:
+        """Snapshots of the conns, alive or being revived.
+
+        Parameters:
+            resource: only conns to this one; None for all.
+            filter: only conns for whose `Info` this is true.
+
+        An error of the filter reaches the caller.  Never waits.
+        """
+        check_filter(filter)
+        with self._turn as now:
+            return self._core.infos(filter, now, *(() if resource is None else (resource,)))
+
+    def extra(self, id: int, value: Any) -> Any:
+        """Replace what is pinned to a conn, and give the old value; atomic.
+
+        Callers that wait with a filter are looked at anew.  Raises `IdError`.  Never waits.
+        """
+        with self._turn as now:
+            return self._core.set_extra(id, value, now)
+
+    def resources(self) -> list[Hashable]:
+        """The resources with at least one live conn.  Never waits."""
+        with self._turn as now:
+            return self._core.resources(now)
+
+    def empty(self, resource: Hashable) -> bool:
+        """Whether no live conn to the resource is there; expired and dead ones do not count.
+
+        Never waits.
+        """
+        with self._turn as now:
+            return not self._core.count(now, resource)
+
+    def __len__(self) -> int:
+        """The number of live conns."""
+        with self._turn as now:
+            return self._core.count(now)
+
+    def __bool__(self) -> bool:
+        """A pool is true, however many conns it holds."""
+        return True
+
+    def __contains__(self, id: object) -> bool:
+        """Whether a live conn has this id."""
+        if not isinstance(id, int):
+            return False
+        with self._turn as now:
+            return self._core.alive(id, now)
+
+    def stats(self) -> PoolStats:
+        """Numbers: `.now` is what is true at this moment, `.since_start` what has happened.
+
+        Never waits; takes time in proportion to the number of conns.
+        """
+        with self._turn as now:
+            return self._core.stats(now)
+
+    def report(self) -> str:
+        """A text for people: who holds what, who waits for what and why.
+
+        Shows resources and errors, never a conn or an extra, which may hold secrets.  Never waits.
+        """
+        with self._turn as now:
+            return report(self._core, now, self._name_of)
+
+    def __repr__(self) -> str:
+        now = self._core
+        state = "closed" if now.closed else f"{now.live} conns, {now.waiting} waiting"
+        return f"<{type(self).__name__} {self.name!r}: {state}>"
+
+    # -- callbacks -----------------------------------------------------------------------------
+
+    def _tell_connect(self, info: Info) -> None:
+        logger.debug("%s: conn %d is ready", self.name, info.id)
+        self._tell(self._on_connect, info)
+
+    def _tell_disconnect(self, info: Info | None, reason: str) -> None:
+        if info is not None:
+            logger.debug("%s: conn %d is given up: %s", self.name, info.id, reason)
+            self._tell(self._on_disconnect, info, reason)
+
+    def _tell(self, callback: Callable[..., Any] | None, *args: Any) -> None:
+        """Run a user's callback; what it raises is logged and hurts nobody."""
+        if callback is not None:
+            try:
+                callback(*args)
+            except Exception:
+                logger.exception("%s: a callback raised", self.name)
+
+
+def until(timeout: float, now: float) -> float:
+    """The deadline of somebody who may wait `timeout` seconds from `now`."""
+    return math.inf if timeout == math.inf else now + timeout
