@@ -1,5 +1,4 @@
-"""One connection pool for anything that can init, call and list its methods.
-"""
+"""One connection pool for anything that can init, call and list its methods."""
 
 from .conn import AsyncConn, Conn, Reply
 from .core import Backoff, Info, PoolStats, sticky

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import logging
 import time
-from _thread import allocate_lock, get_ident
+from _thread import LockType, allocate_lock, get_ident
+from collections.abc import Hashable
+from threading import TIMEOUT_MAX
 from typing import Any
 
-from .conn import Description, describe
-from .core import ALARM, Permit, Work, first_rest
+from .conn import Description, Reply, describe
+from .core import ALARM, Entry, Permit, Standing, Ticket, Work, first_rest, of_error, of_reply
 from .crew import Crew, Keeper, name_of_thread
 from .face import Face
 
@@ -43,8 +45,7 @@ class Backstage(Face):
 
     def __init__(self, *, max_connecting: int, **options: Any) -> None:
         super().__init__(max_connecting=max_connecting, **options)
-        lock = allocate_lock()
-        self._acquire, self._release = lock.acquire, lock.release
+        self._mutex = allocate_lock()
         self._turn = _Turn(self)
         # One worker more than may connect, so that closing never waits for connecting.
         self._crew = Crew(f"connpool {self.name}", self._carry_out, max_connecting + 1)
@@ -59,21 +60,21 @@ class Backstage(Face):
     # -- turns ---------------------------------------------------------------------------------
 
     def _lock(self) -> None:
-        if not self._acquire(False):
-            self._contend()
+        if self._core.shielded is not None:
+            self._refuse_reentry()
+        self._mutex.acquire()
 
-    def _contend(self) -> None:
-        """Wait for the lock, unless it is held by a filter that runs in this very thread."""
+    def _refuse_reentry(self) -> None:
+        """A filter runs, under the lock: if it runs in this very thread, the lock never opens."""
         if self._core.shielded == get_ident():
             raise RuntimeError(
                 f"pool {self.name!r}: a filter or a router may not call the pool it serves"
             )
-        self._acquire()
 
     def _unlock(self) -> None:
         core = self._core
         steps = core.steps and core.drain()
-        self._release()
+        self._mutex.release()
         for step in steps:
             self._do(step)
 
@@ -85,6 +86,59 @@ class Backstage(Face):
             self._crew.do(step)
         elif step.wake is not None:
             step.wake()
+
+    # -- calls ---------------------------------------------------------------------------------
+
+    def _obtain(self, ticket: Ticket) -> Entry:
+        """Wait for a conn.  Whatever interrupts the waiting, no place is lost."""
+        try:
+            with self._turn as now:
+                self._core.submit(ticket, now)
+                if ticket.standing is Standing.QUEUED:
+                    woken = allocate_lock()
+                    woken.acquire()
+                    ticket.wake = woken.release
+            while ticket.standing is Standing.QUEUED:
+                self._wait(woken, ticket.deadline)
+        except BaseException:
+            with self._turn as now:
+                self._core.cancel(ticket, now)
+            raise
+        if ticket.error is not None:
+            raise ticket.error
+        assert ticket.entry is not None
+        return ticket.entry
+
+    def _wait(self, woken: LockType, deadline: float) -> None:
+        """Wait to be woken; past the deadline let the core see that time has passed."""
+        left = min(deadline - time.monotonic(), TIMEOUT_MAX)
+        if left <= 0 or not woken.acquire(True, left):
+            with self._turn as now:
+                self._core.tick(now)
+
+    def _replied(self, entry: Entry, method: Hashable, who: Any, reply: Any, started: float) -> Any:
+        """Give the place back after a reply, and take the reply out of its wrapping."""
+        if not isinstance(reply, Reply):
+            with self._turn as now:
+                self._core.give(entry, method, who, started, now)
+            return reply
+        ended = of_reply(reply)
+        with self._turn as now:
+            self._core.conclude(entry, method, who, ended, started, now)
+        if ended.error is not None:
+            raise ended.error
+        return reply.value
+
+    def _moves(
+        self, entry: Entry, method: Hashable, who: Any, error: BaseException, started: float
+    ) -> bool:
+        """Give the place back after a call that raised: whether it had not happened, and moves."""
+        ended = of_error(error, getattr(entry.conn, "survives_cancel", False))
+        with self._turn as now:
+            self._core.conclude(entry, method, who, ended, started, now, error)
+        if ended.error is not None and ended.error is not error:
+            raise ended.error from error  # the conn raised something that makes no sense
+        return ended.moves
 
     # -- conns ---------------------------------------------------------------------------------
 

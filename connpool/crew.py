@@ -114,9 +114,7 @@ class Crew:
             self._start()
 
     def _start(self) -> None:
-        thread = threading.Thread(
-            target=self._run, name=f"{self._name} worker", daemon=True
-        )
+        thread = threading.Thread(target=self._run, name=f"{self._name} worker", daemon=True)
         self._doing[thread] = None
         try:
             thread.start()

@@ -163,7 +163,7 @@ class InitError(ConnError):
 
 
 class CallError(ConnError):
-    """The call failed and its caller is told.  The conn rests `cooldown` seconds, or is `closed`."""
+    """The call failed, and its caller is told; the conn rests `cooldown` seconds or is `closed`."""
 
     default = "the call failed"
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from _thread import LockType, allocate_lock, get_ident
+from _thread import allocate_lock, get_ident
 from collections.abc import Callable, Hashable
 from threading import TIMEOUT_MAX
 from types import TracebackType
@@ -22,20 +22,15 @@ from .backstage import Backstage
 from .conn import Conn, Reply, check_conn, describe
 from .core import (
     POPPED,
-    Entry,
     Info,
-    Outcome,
     Permit,
     Pop,
     Revive,
-    Standing,
     Ticket,
     Timeout,
     check_filter,
     check_revive,
     check_ttl,
-    of_error,
-    of_reply,
 )
 from .crew import HURRY
 from .errors import PoolClosed, PoolTimeout, show
@@ -143,15 +138,16 @@ class Pool(Backstage):
         Waits for a conn, first come, first served.  An interrupt while it waits leaves the line
         and harms nothing; one during the call retires the conn, unless it survives that.
         """
-        if filter is not None or by is not None:
+        if by is not None or (filter is not None and not callable(filter)):
             self._check_choice(filter, by)
         if timeout is not ...:
             timeout = self._seconds(timeout)
-        core, who = self._core, get_ident()
+        core, lock, who = self._core, self._mutex, get_ident()
         started = time.monotonic()
         # The straight path takes its turns by hand: a `with` would cost as much as the turn.
-        if not self._acquire(False):
-            self._contend()
+        if core.shielded is not None:
+            self._refuse_reentry()
+        lock.acquire()
         try:
             entry = core.take(resource, method, filter, by, who, started)
             place = core.arrivals
@@ -161,11 +157,17 @@ class Pool(Backstage):
         if core.steps:
             self._unlock()
         else:
-            self._release()
+            lock.release()
         if entry is None:
             return self._call_in_line(
                 Ticket(
-                    resource, method, filter, by, who, started, until(self._seconds(timeout), started)
+                    resource,
+                    method,
+                    filter,
+                    by,
+                    who,
+                    started,
+                    until(self._seconds(timeout), started),
                 ),
                 payload,
             )
@@ -175,20 +177,16 @@ class Pool(Backstage):
             if reply.__class__ is Reply:
                 return self._replied(entry, method, who, reply, started)
         except BaseException as error:
-            ended_as = self._failed(entry, method, who, error, started)
-            if not ended_as.moves:
-                if ended_as.error is error:
-                    raise
-                raise ended_as.error from error
+            if not self._moves(entry, method, who, error, started):
+                raise
             cause = error
         else:
-            if not self._acquire(False):
-                self._contend()
+            lock.acquire()
             core.give(entry, method, who, started, ended)
             if core.steps:
                 self._unlock()
             else:
-                self._release()
+                lock.release()
             return reply
         deadline = until(self._seconds(timeout), started)
         ticket = Ticket(resource, method, filter, by, who, started, deadline, place - 0.5, cause)
@@ -203,65 +201,11 @@ class Pool(Backstage):
             try:
                 reply = entry.conn.call(method, payload)
             except BaseException as error:
-                ended = self._failed(entry, method, who, error, started)
-                if not ended.moves:
-                    if ended.error is error or ended.error is None:
-                        raise
-                    raise ended.error from error
+                if not self._moves(entry, method, who, error, started):
+                    raise
                 ticket = ticket.again(error)
             else:
                 return self._replied(entry, method, who, reply, started)
-
-    def _obtain(self, ticket: Ticket) -> Entry:
-        """Wait for a conn.  Whatever interrupts the waiting, no place is lost."""
-        try:
-            with self._turn as now:
-                self._core.submit(ticket, now)
-                if ticket.standing is Standing.QUEUED:
-                    woken = allocate_lock()
-                    woken.acquire()
-                    ticket.wake = woken.release
-            while ticket.standing is Standing.QUEUED:
-                self._wait(woken, ticket.deadline)
-        except BaseException:
-            with self._turn as now:
-                self._core.cancel(ticket, now)
-            raise
-        if ticket.error is not None:
-            raise ticket.error
-        assert ticket.entry is not None
-        return ticket.entry
-
-    def _wait(self, woken: LockType, deadline: float) -> None:
-        """Wait to be woken; past the deadline let the core see that time has passed."""
-        left = min(deadline - time.monotonic(), TIMEOUT_MAX)
-        if left <= 0 or not woken.acquire(True, left):
-            with self._turn as now:
-                self._core.tick(now)
-
-    def _replied(
-        self, entry: Entry, method: Hashable, who: Any, reply: Any, started: float
-    ) -> Any:
-        """Give the place back after a reply, and take the reply out of its wrapping."""
-        if not isinstance(reply, Reply):
-            with self._turn as now:
-                self._core.give(entry, method, who, started, now)
-            return reply
-        ended = of_reply(reply)
-        with self._turn as now:
-            self._core.conclude(entry, method, who, ended, started, now)
-        if ended.error is not None:
-            raise ended.error
-        return reply.value
-
-    def _failed(
-        self, entry: Entry, method: Hashable, who: Any, error: BaseException, started: float
-    ) -> Outcome:
-        """Give the place back after a call that raised."""
-        ended = of_error(error, getattr(entry.conn, "survives_cancel", False))
-        with self._turn as now:
-            self._core.conclude(entry, method, who, ended, started, now, error)
-        return ended
 
     # -- conns in and out ----------------------------------------------------------------------
 
@@ -380,9 +324,7 @@ class Pool(Backstage):
             pop = self._core.pop([self._core.find(id, now)], get_ident(), now)
         return self._popped(pop, until(seconds, now))[0]
 
-    def pop_all(
-        self, resource: Hashable, filter: Callable[[Any], Any] | None = None
-    ) -> list[Any]:
+    def pop_all(self, resource: Hashable, filter: Callable[[Any], Any] | None = None) -> list[Any]:
         """Take the conns of a resource out without closing them, and give them.
 
         Parameters:

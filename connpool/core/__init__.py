@@ -1,4 +1,77 @@
 """The pure core: decides everything, does nothing.
+
+Theory of operation
+===================
+
+**The rules of the room.**
+
+1. No clock, thread, loop, socket, logging or global random in here.  Time comes in as `now`, chance
+   as a function, the identity of a caller as an opaque `who`.
+2. A driver enters through a door (a public method of `Core`), one at a time, and finds the core
+   consistent; it leaves it consistent, whatever the door raises.
+3. What is to be done outside (wake somebody, open or close a conn, look at the clock earlier) is
+   left in `steps`.  The driver takes them before it lets go, and carries them out afterwards.
+4. Everything that is due at `now` is done before anything else at `now`.  One comparison with `due`
+   at each door sees to that, so a conn that has expired is never lent and a caller whose time is
+   over is never served, however late the driver comes.
+
+**Entries.**  A conn in the pool is an `Entry` with one explicit state::
+
+    OPENING ──> READY <──> COOLING          alive: may be lent, rests
+                  │ └────────┐ │
+                  v          v v
+              REVIVING <── (dies) ──> DRAINING ──> GONE
+                  │                      ^
+                  └──> READY, COOLING    └── popped, dropped, or the pool closes
+
+   `entry.move` holds the table and is the only writer.  Whether a READY entry is full is a count,
+   not a state.  Expired and dead are not states either, but reasons to leave one.
+
+**Permits.**  To open or close a conn takes a driver time, so the core gives a `Permit` and goes on.
+It comes back exactly once (`opened`, `open_failed`, `closed_one`).  An entry out of service goes
+one step on only when nobody uses it and no permit for it is out (`life._onward`): close, then,
+where it is revived, open again.  What became of the entry meanwhile decides what a late result
+means; an overdue permit frees its slot and is otherwise waited for.
+
+**Tickets.**  Who finds no free conn queues a `Ticket`.  Those who want the same method through the
+same filter share a `Need`, and the need holds a *witness*: one conn that can still come and would
+serve them.  Only when the witness is lost is another one looked for, and where there is none the
+waiting ends at once with the precise error.
+
+**Two facts carry the fairness.**  A conn with a free place lies in the rotation only while nobody
+who waits can be served by it; so a newcomer who finds one overtakes nobody.  And each change of
+what can be served (a return, an opening, the end of a rest, a change of `extra`) goes through
+`desk._serve`, which gives the place to whoever has waited longest.
+
+**The storeys**, each a file, each knowing only those below::
+
+    machine   Core: take, give, submit, conclude, cancel
+    book      questions and updates
+    leaving   pops, the close of the pool
+    life      births, deaths, rests, the passing of time
+    openings  entries, permits, slots
+    desk      entries meet tickets
+
+and beside them, knowing nothing of each other's workings: `entry` (states, Info), `candidates`
+(who can serve whom), `waiting` (the line), `routing` (which of several), `timers`, `permits`,
+`outcome` (what a call's end says), `revive` (when to try again), `options` (what callers say),
+`stats`, `report`.
+
+>>> from connpool.conn import describe
+>>> import random
+>>> core = Core(Options(name="demo"), random.Random(7).random, lambda: None)
+>>> class Line:
+...     resource = "line"
+>>> permit = core.admit(Line(), ttl=60.0, now=0.0)
+>>> core.opened(permit, describe(permit.entry.conn, ["say"]), 0.0, now=0.0).state
+'ready'
+>>> first = core.submit(Ticket("line", "say"), now=1.0)
+>>> second = core.submit(Ticket("line", "say", deadline=5.0), now=1.0)
+>>> first.standing.value, second.standing.value
+('granted', 'queued')
+>>> core.give(first.entry, "say", None, 1.0, now=2.0)
+>>> second.standing.value
+'granted'
 """
 
 from .entry import Entry, Info, Stat, State
@@ -23,8 +96,8 @@ from .waiting import ANY, Pop, Standing, Ticket
 __all__ = [
     "ALARM",
     "ANY",
-    "Backoff",
     "POPPED",
+    "Backoff",
     "Core",
     "Entry",
     "Info",

@@ -14,7 +14,7 @@ conn out of the middle of a rotation would be a scan.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -103,6 +103,10 @@ class Offer:
         """Every conn that has the method, whatever its state."""
         for group in self.groups:
             yield from group.members.values()
+
+    def candidates(self) -> Iterable[Entry]:
+        """What lies in the rotations: the lendable ones, and some that are stale."""
+        return self.free if self.free is not None else self.lendable()
 
     def lendable(self) -> Iterator[Entry]:
         """Conns with a free place, longest idle first, at least within a group."""
@@ -248,9 +252,7 @@ def serves(entry: Entry, method: Hashable, states: frozenset[State]) -> bool:
     """Whether `entry` is in one of `states` and has the method."""
     group = entry.group
     return (
-        entry.state in states
-        and group is not None
-        and (method is ANY or method in group.methods)
+        entry.state in states and group is not None and (method is ANY or method in group.methods)
     )
 
 
@@ -271,9 +273,7 @@ def refusal(listing: Listing | None, ticket: Ticket, pool: str, now: float) -> P
     asked = {"pool": pool, "resource": ticket.resource}
     error: PoolError
     if not known:
-        error = ResourceError(
-            f"pool {pool!r} has no open conn to {show(ticket.resource)}", **asked
-        )
+        error = ResourceError(f"pool {pool!r} has no open conn to {show(ticket.resource)}", **asked)
     elif not (able := [e for e in known if serves(e, ticket.method, states)]):
         methods = {method for entry in known if entry.group for method in entry.group.methods}
         error = MethodError(
@@ -294,4 +294,3 @@ def refusal(listing: Listing | None, ticket: Ticket, pool: str, now: float) -> P
     cause = ticket.cause or (listing.last_error if listing is not None else None)
     error.__cause__ = cause
     return error
-

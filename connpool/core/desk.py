@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import NestedCall, PoolClosed, PoolError, PoolFull, PoolTimeout, show
 from . import routing
 from .candidates import WINDOW, Directory, Listing, Offer, refusal, witness
-from .entry import Entry, view
+from .entry import READY, Entry, view
 from .permits import ALARM
 from .stats import Tally
 from .timers import Timers
@@ -66,13 +66,13 @@ class Desk:
     def _shielded(self, function: Callable[..., Any], *args: Any) -> Any:
         """Run a filter or a router.  While it runs, every door of the core leads to `tick`, which
         refuses: `due` in the past costs the straight path nothing."""
-        self.due = -math.inf
+        due, self.due = self.due, -math.inf
         self.shielded = self._whoami()
         try:
             return function(*args)
         finally:
             self.shielded = None
-            self._set_due()
+            self.due = due
 
     def _passes(self, filter: Callable[[Any], Any] | None, entry: Entry, now: float) -> bool:
         return filter is None or bool(self._shielded(filter, view(entry, now)))
@@ -87,15 +87,45 @@ class Desk:
             passing = [e for e in offer.lendable() if self._passes(filter, e, now)]
             return self._route(by, passing, method, offer, now) if passing else None
         shared: list[Entry] = []
+        if filter is None:
+            found = self._first_idle(offer, shared)
+        else:
+            found = self._shielded(self._first_passing, offer, filter, shared, now)
+        if found is None and shared:
+            return self._route("least_wait", shared, method, offer, now)
+        return found
+
+    @staticmethod
+    def _first_idle(offer: Offer, shared: list[Entry]) -> Entry | None:
+        """A conn that nobody uses: none is expected to be free sooner.  Those met on the way that
+        have but a free place are gathered, as many as a choice is made among."""
         for entry in offer.lendable():
-            if not self._passes(filter, entry, now):
-                continue
             if not entry.in_use:
-                return entry  # idle: no other is expected to be free sooner
+                return entry
             shared.append(entry)
             if len(shared) == WINDOW:
                 break
-        return self._route("least_wait", shared, method, offer, now) if shared else None
+        return None
+
+    @staticmethod
+    def _first_passing(
+        offer: Offer, filter: Callable[[Any], Any], shared: list[Entry], now: float
+    ) -> Entry | None:
+        """The same among those that pass the filter: the one loop here that may be long, and its
+        length is the user's choice."""
+        for entry in offer.candidates():
+            shown = entry.view
+            if shown is None:
+                shown = view(entry, now)
+            shown._now = now
+            if filter(shown) and entry.state is READY:
+                if not entry.in_use:
+                    return entry
+                if entry.in_use < entry.capacity:
+                    shared.append(entry)
+                    if len(shared) == WINDOW:
+                        break
+        return None
 
     def _route(
         self, by: Any, candidates: list[Entry], method: Hashable, offer: Offer, now: float

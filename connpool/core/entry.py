@@ -135,11 +135,18 @@ class Entry:
         if self.users and who in self.users:
             self.users.remove(who)
 
+    def recover(self) -> None:
+        """It has answered a call: what went wrong before is forgotten."""
+        self.shaky = False
+        self.streak = self.failures = self.refusals = 0
+
     def set_capacity(self, capacity: int) -> None:
         """Change how many places there are; who has one keeps it."""
         self.capacity = capacity
         if capacity > 1 and self.users is None:
             self.users = [self.user] * self.in_use
+        elif capacity == 1 and not self.users:
+            self.users = None
 
     def held_by_only(self, who: Any) -> bool:
         """Whether `who` holds every place that is taken, and at least one."""
@@ -229,9 +236,7 @@ def view(entry: Entry, now: float) -> View:
 def snapshot(entry: Entry, now: float) -> Info:
     """The picture of `entry` at `now`."""
     group = entry.group
-    stats = {
-        method: attrs.evolve(stat) for method, stat in (entry.stats or {}).items()
-    }
+    stats = {method: attrs.evolve(stat) for method, stat in (entry.stats or {}).items()}
     return Info(
         id=entry.id,
         conn=entry.conn,

@@ -11,19 +11,15 @@ is out; every conn that was opened is closed once, or handed over by a pop; at m
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..conn import Description
-from ..errors import IdError, NestedCall, PoolClosed, PoolFull, show
+from ..errors import PoolClosed, show
 from . import outcome, revive
-from .desk import Desk
 from .entry import (
     COOLING,
     DRAINING,
     GONE,
-    HOPEFUL,
     LIVE,
     OPENING,
     READY,
@@ -34,7 +30,7 @@ from .entry import (
     move,
     snapshot,
 )
-from .options import Options
+from .openings import Openings
 from .permits import Permit, Work
 from .waiting import Pop
 
@@ -42,21 +38,8 @@ from .waiting import Pop
 SHORTEST_LIFE = 0.05
 
 
-class Life(Desk):
-    """The middle storey of the core: births, deaths and what lies between."""
-
-    def __init__(
-        self, options: Options, rng: Callable[[], float], whoami: Callable[[], Any]
-    ) -> None:
-        super().__init__(options.name, options.max_waiting, rng, whoami)
-        self.options = options
-        self.entries: dict[int, Entry] = {}
-        self.live = 0
-        self.permits: set[Permit] = set()
-        self._conns: dict[int, Entry] = {}  # by id(conn): an object is in the pool at most once
-        self._last_id = 0
-        self._connecting = 0
-        self._to_open: deque[Entry] = deque()
+class Life(Openings):
+    """The third storey of the core: births, deaths and what lies between."""
 
     # -- birth ---------------------------------------------------------------------------------
 
@@ -81,19 +64,6 @@ class Life(Desk):
         entry = Entry(self._last_id, conn, extra, ttl, revive, setup)
         self.entries[entry.id] = self._conns[id(conn)] = entry
         return self._issue(Work.OPEN, entry, math.inf)
-
-    def _refuse_oversize(self) -> None:
-        most = self.options.max_size
-        if most is None or len(self.entries) < most:
-            return
-        leaving = sum(e.state is DRAINING and not e.in_use for e in self.entries.values())
-        if len(self.entries) - leaving >= most:
-            raise PoolFull(
-                f"pool {self.name!r} holds {most} conns, max_size allows no more",
-                pool=self.name,
-                limit="max_size",
-                most=most,
-            )
 
     def opened(self, permit: Permit, what: Description, rest: float, now: float) -> Info | None:
         """The conn is open.  Its picture, or None where it came too late and is closed again."""
@@ -250,58 +220,16 @@ class Life(Desk):
         if permit.entry.state is not GONE:
             self._onward(permit.entry, now)
 
-    def _forget(self, entry: Entry) -> None:
-        move(entry, GONE)
-        self._alarms.clear(entry)
-        self._set_due()
-        for stat in (entry.stats or {}).values():
-            self._tally.calls += stat.count
-            self._tally.errors += stat.errors
-        entry.stats = None
-        del self.entries[entry.id]
-        del self._conns[id(entry.conn)]
-
-    # -- permits -------------------------------------------------------------------------------
-
-    def _issue(self, work: Work, entry: Entry, due: float) -> Permit:
-        permit = Permit(work, entry, due)
-        entry.permit = permit
-        self.permits.add(permit)
-        if due != math.inf:
-            self._arm(entry, due)
-        return permit
-
-    def _settle(self, permit: Permit, now: float) -> None:
-        """A permit came back."""
-        if permit not in self.permits:
-            raise RuntimeError(f"the permit to {permit.work.value} came back twice")
-        self.permits.discard(permit)
-        if permit.entry.permit is permit:
-            permit.entry.permit = None
-        self._free_slot(permit, now)
-
-    def _free_slot(self, permit: Permit, now: float) -> None:
-        if permit.holds_slot:
-            permit.holds_slot = False
-            self._connecting -= 1
-            self._grant_openings(now)
-
-    def _open_when_due(self, entry: Entry, now: float) -> None:
-        if entry.rest_until <= now:
-            self._to_open.append(entry)
-            self._grant_openings(now)
-        else:
-            self._arm(entry, entry.rest_until)
-
-    def _grant_openings(self, now: float) -> None:
-        """Hand out permits to open while there are slots, in the order they were asked for."""
-        while self._to_open and self._connecting < self.options.max_connecting:
-            entry = self._to_open.popleft()
-            if _may_open(entry, now):
-                permit = self._issue(Work.OPEN, entry, now + self.options.connect_timeout)
-                permit.holds_slot = True
-                self._connecting += 1
-                self.steps.append(permit)
+    def _count_popped(self, pop: Pop, now: float) -> None:
+        busy = any(e.in_use > 0 or e.permit is not None for e in pop.entries)
+        if pop.begun and not busy and not pop.done:
+            pop.done = True
+            for entry in pop.entries:
+                self._tally.ended[outcome.POPPED] += 1
+                pop.infos.append(snapshot(entry, now))
+                entry.open = False
+                self._forget(entry)
+            self.steps.append(pop)
 
     # -- the passing of time -------------------------------------------------------------------
 
@@ -359,118 +287,3 @@ class Life(Desk):
         if change:
             self.live += change
             self._directory.count(entry, change)
-
-    # -- taking out ----------------------------------------------------------------------------
-
-    def pop(self, entries: Iterable[Entry], who: Any, now: float) -> Pop:
-        """Begin to take conns out.  Done when `done`; `unpop` gives it up."""
-        taken = list(entries)
-        pop = Pop(taken)
-        for entry in taken:
-            if who is not None and entry.held_by_only(who):
-                raise NestedCall(
-                    f"pool {self.name!r}: a pop of conn {entry.id} from inside a call that it "
-                    "runs would wait for itself",
-                    pool=self.name,
-                    resource=entry.group.resource if entry.group else None,
-                )
-            if entry.state not in HOPEFUL:
-                raise IdError(
-                    f"pool {self.name!r}: conn {entry.id} is already leaving",
-                    pool=self.name,
-                    id=entry.id,
-                )
-        for entry in taken:
-            entry.popper = pop
-            self._withdraw(entry, now)
-        pop.begun = True
-        self._count_popped(pop, now)
-        return pop
-
-    def _count_popped(self, pop: Pop, now: float) -> None:
-        busy = any(e.in_use > 0 or e.permit is not None for e in pop.entries)
-        if pop.begun and not busy and not pop.done:
-            pop.done = True
-            for entry in pop.entries:
-                self._tally.ended[outcome.POPPED] += 1
-                pop.infos.append(snapshot(entry, now))
-                entry.open = False
-                self._forget(entry)
-            self.steps.append(pop)
-
-    def unpop(self, pop: Pop, now: float) -> None:
-        """Give a pop up: its conns go back into service."""
-        if pop.done:
-            return
-        pop.done = True
-        for entry in pop.entries:
-            entry.popper = None
-            if self.closed:
-                self._onward(entry, now, outcome.POOL_CLOSED)
-            else:
-                self._reinstate(entry, now)
-
-    def _reinstate(self, entry: Entry, now: float) -> None:
-        group = entry.group
-        assert group is not None
-        resources = tuple(listing.resource for listing in group.listings)
-        what = Description(group.resource, resources, group.methods, entry.capacity)
-        self._directory.enlist(entry, what)
-        if not entry.open:
-            self._move(entry, REVIVING)
-            self._onward(entry, now)
-        elif entry.broken:
-            self._move(entry, READY)
-            self._retire(entry, outcome.DEAD, now)
-        else:
-            self._move(entry, COOLING)
-            self._arm(entry, max(entry.rest_until, now))
-            self.tick(now)
-
-    # -- the end -------------------------------------------------------------------------------
-
-    def close(self, now: float) -> None:
-        """No new work: waiters are told, conns close as soon as nobody uses them."""
-        if self.closed:
-            return
-        self.closed = True
-        for listing in tuple(self._listings.values()):
-            for ticket in listing.line.tickets():
-                self._fail(ticket, PoolClosed(f"pool {self.name!r} was closed", pool=self.name))
-        for entry in tuple(self.entries.values()):
-            if entry.state is OPENING:
-                self._forget(entry)
-            elif entry.state in LIVE:
-                self._retire(entry, outcome.POOL_CLOSED, now)
-            elif entry.state is REVIVING:
-                self._withdraw(entry, now, outcome.POOL_CLOSED)
-            elif entry.popper is not None:
-                entry.popper.error = PoolClosed(f"pool {self.name!r} was closed", pool=self.name)
-                self.steps.append(entry.popper)
-                self.unpop(entry.popper, now)
-
-    def abandon(self, now: float) -> list[Info]:
-        """The time to close is over: close what is still used, forget what still hangs.
-
-        Gives the pictures of the conns that nobody gave back.
-        """
-        left = [entry for entry in self.entries.values() if entry.in_use or entry.permit]
-        pictures = [snapshot(entry, now) for entry in left]
-        for entry in left:
-            entry.permit = None
-            if entry.open:
-                self._close(entry, outcome.POOL_CLOSED, now)
-                entry.permit = None
-            self._forget(entry)
-        return pictures
-
-
-def _may_open(entry: Entry, now: float) -> bool:
-    """Whether an entry that asked for a slot still wants one: much may have passed since."""
-    return (
-        entry.state is REVIVING
-        and entry.permit is None
-        and not entry.open
-        and not entry.in_use
-        and entry.rest_until <= now
-    )

@@ -10,25 +10,31 @@ in `steps`, which the driver drains before it lets go of its lock.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Hashable
+from itertools import islice
 from typing import Any
 
-from ..conn import Description, Reply, method_names, places
-from ..errors import IdError, show
 from . import outcome, revive
-from .candidates import WINDOW, Listing
-from .entry import COOLING, DRAINING, HOPEFUL, LIVE, OPENING, READY, REVIVING, Entry, Info, snapshot
-from .life import Life
-from .options import check_changes, check_revive, check_ttl
+from .book import Book
+from .candidates import WINDOW
+from .entry import (
+    DRAINING,
+    LIVE,
+    READY,
+    REVIVING,
+    Entry,
+    view,
+)
 from .routing import assumed_mean
-from .stats import Now, PoolStats
 from .waiting import Standing, Ticket
+
+NEVER = -math.inf
 
 # Failed calls in a row after which a conn is charged the time that a good call takes.
 SUSPICIOUS = 2
 
 
-class Core(Life):
+class Core(Book):
     """The top storey: what drivers call."""
 
     # -- the straight path ---------------------------------------------------------------------
@@ -48,30 +54,43 @@ class Core(Life):
         except KeyError:
             return None
         free = offer.free
-        if free is not None and filter is None and by is None:
+        if by is None and free is not None:
             if not free:
                 return None
             entry = free[0]
-            if entry.in_use == 0 and entry.state is READY:
+            if (
+                entry.state is READY
+                and not entry.in_use
+                and (filter is None or self._head_passes(filter, entry, who, now))
+            ):
                 free.popleft()
+                entry.in_use = 1
                 entry.user = who
                 entry.since = now
-                entry.in_use = 1
-                if entry.capacity == 1:
+                if entry.users is None:
                     entry.listed = False
                 else:
-                    free.append(entry)
-                if entry.users is not None:
                     entry.users.append(who)
+                    free.append(entry)
                 return entry
         chosen = self._choose(offer, method, filter, by, now)
         if chosen is not None:
             self._lend(chosen, who, now)
         return chosen
 
-    def give(
-        self, entry: Entry, method: Hashable, who: Any, started: float, now: float
-    ) -> None:
+    def _head_passes(self, filter: Any, entry: Entry, who: Any, now: float) -> Any:
+        """`_shielded` and `view` once more, for the one conn that most filters need to see."""
+        shown = entry.view
+        if shown is None:
+            shown = view(entry, now)
+        shown._now = now
+        due, self.due, self.shielded = self.due, NEVER, who
+        try:
+            return filter(shown)
+        finally:
+            self.due, self.shielded = due, None
+
+    def give(self, entry: Entry, method: Hashable, who: Any, started: float, now: float) -> None:
         """A place comes back after a call that was answered."""
         try:
             stat = entry.stats[method]  # type: ignore[index]  # None is one of the two exceptions
@@ -81,11 +100,10 @@ class Core(Life):
         stat.mean += (now - started - stat.mean) / (count if count < 64 else 64)
         entry.last_call = now
         entry.in_use -= 1
-        if entry.shaky:
-            entry.shaky = False
-            entry.streak = entry.failures = entry.refusals = 0
         if entry.users:
             entry.users.remove(who)
+        if entry.shaky:
+            entry.recover()
         if self.waiting or entry.state is not READY or now >= self.due:
             self._returned(entry, now)
         elif not entry.listed:
@@ -109,9 +127,7 @@ class Core(Life):
     def submit(self, ticket: Ticket, now: float) -> Ticket:
         """Grant the ticket at once, or let it wait; raises the precise error where it never could
         be granted."""
-        entry = self.take(
-            ticket.resource, ticket.method, ticket.filter, ticket.by, ticket.who, now
-        )
+        entry = self.take(ticket.resource, ticket.method, ticket.filter, ticket.by, ticket.who, now)
         if entry is None:
             self._queue(ticket, now)
         else:
@@ -178,8 +194,7 @@ class Core(Life):
         stat = entry.stat(method)
         if ended.error is None:
             stat.answered(now - started)
-            entry.streak = entry.failures = entry.refusals = 0
-            entry.shaky = False
+            entry.recover()
             return ended.rest
         stat.count += 1
         stat.errors += 1
@@ -196,7 +211,7 @@ class Core(Life):
         group = entry.group
         if entry.failures < SUSPICIOUS or group is None or len(group.members) < 2:
             return 0.0
-        peers = [e for e, _ in zip(group.members.values(), range(WINDOW)) if e is not entry]
+        peers = [e for _, e in islice(group.members.items(), WINDOW) if e is not entry]
         if all(peer.mean(method) is None for peer in peers):
             return 0.0
         return max(0.0, started + assumed_mean(peers, method) - now)
@@ -216,173 +231,3 @@ class Core(Life):
         """The steps to be done outside the lock, taken over by the driver."""
         steps, self.steps = self.steps, []
         return steps
-
-    # -- what users change ---------------------------------------------------------------------
-
-    def set_extra(self, id: int, value: Any, now: float) -> Any:
-        """Replace `extra`; gives the old one."""
-        self.tick(now)
-        entry = self._entry(id)
-        old, entry.extra = entry.extra, value
-        self._changed(entry, now)
-        return old
-
-    def update(
-        self,
-        resource: Hashable,
-        fn: Callable[[Info], Any] | None,
-        filter: Callable[[Any], Any] | None,
-        changes: dict[str, Any],
-        now: float,
-    ) -> int:
-        """Change the matching conns, all or none; gives how many."""
-        self.tick(now)
-        plans = []
-        for entry in self._members(resource, filter, now):
-            wanted = dict(changes)
-            if fn is not None:
-                wanted |= check_changes(self._shielded(fn, snapshot(entry, now)))
-            plans.append((entry, _checked(entry, wanted)))
-        for entry, wanted in plans:
-            self._apply(entry, wanted, now)
-        return len(plans)
-
-    def _apply(self, entry: Entry, wanted: dict[str, Any], now: float) -> None:
-        group = entry.group
-        assert group is not None
-        entry.extra = wanted.get("extra", entry.extra)
-        entry.revive = wanted.get("revive", entry.revive)
-        if "ttl" in wanted:
-            entry.ttl = wanted["ttl"]
-            self._set_ttl(entry, now)
-        entry.set_capacity(wanted.get("capacity", entry.capacity))
-        methods = wanted.get("methods", group.methods)
-        if methods != group.methods:
-            resources = tuple(listing.resource for listing in group.listings)
-            what = Description(group.resource, resources, methods, entry.capacity)
-            self._directory.transfer(entry, what)
-            self._recheck(entry, group.listings, now)
-        self._changed(entry, now)
-
-    def _changed(self, entry: Entry, now: float) -> None:
-        """What a conn may serve has changed: some may be served now, some never."""
-        if entry.group is None or entry.id not in entry.group.members:
-            return
-        if entry.state is READY:
-            self._serve(entry, now)
-        self._recheck(entry, entry.group.listings, now)
-        if now >= self.due:
-            self.tick(now)
-
-    # -- questions -----------------------------------------------------------------------------
-
-    def _entry(self, id: int) -> Entry:
-        entry = self.entries.get(id)
-        if entry is None or entry.state is OPENING:
-            raise IdError(f"pool {self.name!r} holds no conn {show(id)}", pool=self.name, id=id)
-        return entry
-
-    def _members(
-        self, resource: Hashable, filter: Callable[[Any], Any] | None, now: float
-    ) -> list[Entry]:
-        """The conns of a resource that pass the filter, alive or to be alive again."""
-        listing = self._listings.get(resource)
-        members = list(listing.members()) if listing is not None else []
-        return [entry for entry in members if self._passes(filter, entry, now)]
-
-    def listings(self) -> list[Listing]:
-        """What is known of each resource, for the report."""
-        return list(self._listings.values())
-
-    def find(self, id: int, now: float) -> Entry:
-        """The conn with this id, or IdError."""
-        self.tick(now)
-        return self._entry(id)
-
-    def search(
-        self, resource: Hashable, filter: Callable[[Any], Any] | None, now: float
-    ) -> list[Entry]:
-        """The conns of a resource that pass the filter."""
-        self.tick(now)
-        return self._members(resource, filter, now)
-
-    def info(self, id: int, now: float) -> Info:
-        """The picture of one conn."""
-        return snapshot(self.find(id, now), now)
-
-    def infos(
-        self, filter: Callable[[Any], Any] | None, now: float, *resource: Hashable
-    ) -> list[Info]:
-        """The pictures of all conns, or of those to one resource."""
-        self.tick(now)
-        found: Iterable[Entry]
-        if resource:
-            found = self._members(resource[0], filter, now)
-        else:
-            everybody = [e for e in self.entries.values() if e.state in HOPEFUL]
-            found = [e for e in everybody if self._passes(filter, e, now)]
-        return [snapshot(entry, now) for entry in found]
-
-    def alive(self, id: int, now: float) -> bool:
-        """Whether a live conn has this id."""
-        self.tick(now)
-        entry = self.entries.get(id)
-        return entry is not None and entry.state in LIVE
-
-    def resources(self, now: float) -> list[Hashable]:
-        """The resources with live conns."""
-        self.tick(now)
-        return [resource for resource, listing in self._listings.items() if listing.live]
-
-    def count(self, now: float, *resource: Hashable) -> int:
-        """How many live conns there are, or how many to one resource."""
-        self.tick(now)
-        if not resource:
-            return self.live
-        listing = self._listings.get(resource[0])
-        return listing.live if listing is not None else 0
-
-    def busy(self, who: Any) -> bool:
-        """Whether anything is still open, used or out on a permit, `who`'s own calls aside."""
-        return bool(self.permits) or any(
-            not (entry.in_use and entry.held_by_only(who)) for entry in self.entries.values()
-        )
-
-    def stats(self, now: float) -> PoolStats:
-        """Numbers now and since the start."""
-        self.tick(now)
-        entries = self.entries.values()
-        states = [entry.state for entry in entries]
-        stats = [stat for entry in entries for stat in (entry.stats or {}).values()]
-        current = Now(
-            conns=self.live,
-            ready=states.count(READY),
-            in_use=sum(entry.in_use for entry in entries),
-            cooling=states.count(COOLING),
-            reviving=states.count(REVIVING),
-            draining=states.count(DRAINING),
-            opening=states.count(OPENING),
-            waiting=self.waiting,
-        )
-        calls = sum(stat.count for stat in stats)
-        errors = sum(stat.errors for stat in stats)
-        return PoolStats(current, self._tally.picture(calls, errors))
-
-
-def _checked(entry: Entry, wanted: dict[str, Any]) -> dict[str, Any]:
-    """The changes of one conn, checked before any is made."""
-    checks: dict[str, Callable[[Any], Any]] = {
-        "extra": lambda value: value,
-        "ttl": check_ttl,
-        "revive": check_revive,
-        "capacity": places,
-        "methods": lambda value: method_names(value, entry.conn),
-    }
-    unknown = set(wanted) - set(checks)
-    if unknown:
-        raise TypeError(
-            f"update: expected changes of {', '.join(checks)}, got {', '.join(map(show, unknown))}"
-        )
-    return {name: checks[name](value) for name, value in wanted.items()}
-
-

@@ -29,8 +29,8 @@ def check_ttl(ttl: Any) -> float | None:
 
 def check_revive(revive: Any) -> Revive:
     """False, True or "force"."""
-    if revive is True or revive is False or revive == "force":
-        return revive
+    if isinstance(revive, bool) or revive == "force":
+        return revive  # type: ignore[no-any-return]
     kind = ValueError if isinstance(revive, str) else TypeError
     raise kind(f'revive: expected False, True or "force", got {show(revive)}')
 
@@ -64,6 +64,10 @@ def check_changes(changes: Any) -> dict[str, Any]:
     return changes
 
 
+def _connect_timeout(value: Any) -> float:
+    return seconds(value, "connect_timeout")
+
+
 @attrs.frozen
 class Options:
     """What a pool was told when it was made; seconds and counts, None for no limit."""
@@ -73,9 +77,7 @@ class Options:
     max_size: int | None = None
     max_waiting: int | None = None
     max_connecting: int = 2
-    connect_timeout: float = attrs.field(
-        default=10.0, converter=lambda v: seconds(v, "connect_timeout")
-    )
+    connect_timeout: float = attrs.field(default=10.0, converter=_connect_timeout)
     backoff: Backoff = attrs.field(factory=Backoff)
 
     def __attrs_post_init__(self) -> None:

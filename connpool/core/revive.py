@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import attrs
 
@@ -18,6 +19,10 @@ from ..errors import InitError
 
 # A conn that says "again at once" is believed once; then the waits grow from here.
 SHORTEST, LONGEST_FLOOR = 0.05, 1.0
+
+
+def _duration(value: Any) -> float:
+    return seconds(value, "backoff")
 
 
 @attrs.frozen
@@ -29,10 +34,10 @@ class Backoff:
     server that has just come up is not helped by ten attempts a second.
     """
 
-    first: float = attrs.field(default=1.0, converter=lambda v: seconds(v, "backoff first"))
-    factor: float = 1.6
-    jitter: float = 0.2
-    most: float = attrs.field(default=120.0, converter=lambda v: seconds(v, "backoff most"))
+    first: float = attrs.field(default=1.0, converter=_duration)
+    factor: float = attrs.field(default=1.6, converter=_duration)
+    jitter: float = attrs.field(default=0.2, converter=_duration)
+    most: float = attrs.field(default=120.0, converter=_duration)
 
     def delay(self, attempt: int, rng: Callable[[], float]) -> float:
         """Seconds to wait after failure number `attempt`, counted from 1.
@@ -51,7 +56,7 @@ def floor(attempt: int) -> float:
     >>> [floor(n) for n in (1, 2, 3, 9)]
     [0.0, 0.05, 0.1, 1.0]
     """
-    if attempt < 2:
+    if attempt <= 1:
         return 0.0
     return min(LONGEST_FLOOR, SHORTEST * float(2 ** min(attempt - 2, 30)))
 

@@ -31,7 +31,7 @@ class Turning(Protocol):
 
 
 @attrs.frozen
-class sticky:  # noqa: N801 - reads as a word of the call: by=sticky("user 7")
+class sticky:
     """`by=sticky(key)`: the same key goes to the same conn while that conn is there.
 
     Rendezvous hashing: when a conn comes or goes only the keys that were its own move.

@@ -1,0 +1,116 @@
+"""Leaving: conns that are taken out by hand, and the end of the whole pool.
+
+Owns pops, which may be given up, and the close.  Refuses to know how a conn dies by itself.
+
+Invariants: a pop takes all of its conns or none; after `close` nothing new begins; after `abandon`
+the core holds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ..conn import Description
+from ..errors import IdError, NestedCall, PoolClosed
+from . import outcome
+from .entry import COOLING, HOPEFUL, LIVE, OPENING, READY, REVIVING, Entry, Info, snapshot
+from .life import Life
+from .waiting import Pop
+
+
+class Leaving(Life):
+    """The fourth storey of the core."""
+
+    # -- taking out ----------------------------------------------------------------------------
+
+    def pop(self, entries: Iterable[Entry], who: Any, now: float) -> Pop:
+        """Begin to take conns out.  Done when `done`; `unpop` gives it up."""
+        taken = list(entries)
+        pop = Pop(taken)
+        for entry in taken:
+            if who is not None and entry.held_by_only(who):
+                raise NestedCall(
+                    f"pool {self.name!r}: a pop of conn {entry.id} from inside a call that it "
+                    "runs would wait for itself",
+                    pool=self.name,
+                    resource=entry.group.resource if entry.group else None,
+                )
+            if entry.state not in HOPEFUL:
+                raise IdError(
+                    f"pool {self.name!r}: conn {entry.id} is already leaving",
+                    pool=self.name,
+                    id=entry.id,
+                )
+        for entry in taken:
+            entry.popper = pop
+            self._withdraw(entry, now)
+        pop.begun = True
+        self._count_popped(pop, now)
+        return pop
+
+    def unpop(self, pop: Pop, now: float) -> None:
+        """Give a pop up: its conns go back into service."""
+        if pop.done:
+            return
+        pop.done = True
+        for entry in pop.entries:
+            entry.popper = None
+            if self.closed:
+                self._onward(entry, now, outcome.POOL_CLOSED)
+            else:
+                self._reinstate(entry, now)
+
+    def _reinstate(self, entry: Entry, now: float) -> None:
+        group = entry.group
+        assert group is not None
+        resources = tuple(listing.resource for listing in group.listings)
+        what = Description(group.resource, resources, group.methods, entry.capacity)
+        self._directory.enlist(entry, what)
+        if not entry.open:
+            self._move(entry, REVIVING)
+            self._onward(entry, now)
+        elif entry.broken:
+            self._move(entry, READY)
+            self._retire(entry, outcome.DEAD, now)
+        else:
+            self._move(entry, COOLING)
+            self._arm(entry, max(entry.rest_until, now))
+            self.tick(now)
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def close(self, now: float) -> None:
+        """No new work: waiters are told, conns close as soon as nobody uses them."""
+        if self.closed:
+            return
+        self.closed = True
+        for listing in tuple(self._listings.values()):
+            for ticket in listing.line.tickets():
+                self._fail(ticket, PoolClosed(f"pool {self.name!r} was closed", pool=self.name))
+        for entry in tuple(self.entries.values()):
+            if entry.state is OPENING:
+                self._forget(entry)
+            elif entry.state in LIVE:
+                self._retire(entry, outcome.POOL_CLOSED, now)
+            elif entry.state is REVIVING:
+                self._withdraw(entry, now, outcome.POOL_CLOSED)
+            elif entry.popper is not None:
+                entry.popper.error = PoolClosed(f"pool {self.name!r} was closed", pool=self.name)
+                self.steps.append(entry.popper)
+                self.unpop(entry.popper, now)
+
+    def abandon(self, now: float) -> list[Info]:
+        """The time to close is over: close what is still used, forget what still hangs.
+
+        Gives the pictures of the conns that nobody gave back.
+        """
+        left = [entry for entry in self.entries.values() if entry.in_use or entry.permit]
+        pictures = [snapshot(entry, now) for entry in left]
+        for entry in left:
+            entry.permit = None
+            if entry.open:
+                self._close(entry, outcome.POOL_CLOSED, now)
+                entry.permit = None
+            self._forget(entry)
+        return pictures
