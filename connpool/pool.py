@@ -110,7 +110,7 @@ class Pool(Backstage):
 
     # -- calls ---------------------------------------------------------------------------------
 
-    def call(
+    def call(  # noqa: PLR0912 - the straight path is written out, calls cost what they save
         self,
         resource: Hashable,
         method: Hashable,

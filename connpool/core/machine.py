@@ -17,7 +17,7 @@ from typing import Any
 from . import outcome, revive
 from .book import Book
 from .candidates import WINDOW
-from .entry import (
+from .entry import MEMORY, (
     DRAINING,
     LIVE,
     READY,
@@ -97,7 +97,7 @@ class Core(Book):
         except (KeyError, TypeError):
             stat = entry.stat(method)
         stat.count = count = stat.count + 1
-        stat.mean += (now - started - stat.mean) / (count if count < 64 else 64)
+        stat.mean += (now - started - stat.mean) / (count if count < MEMORY else MEMORY)
         entry.last_call = now
         entry.in_use -= 1
         if entry.users:
@@ -209,7 +209,7 @@ class Core(Book):
         like this it gets the share of a healthy one and no more.  Without peers nobody gains.
         """
         group = entry.group
-        if entry.failures < SUSPICIOUS or group is None or len(group.members) < 2:
+        if entry.failures < SUSPICIOUS or group is None:
             return 0.0
         peers = [e for _, e in islice(group.members.items(), WINDOW) if e is not entry]
         if all(peer.mean(method) is None for peer in peers):
