@@ -73,8 +73,10 @@ ROOMS: dict[str, Room] = {
     # the drivers: two pools that know nothing of each other, and what lies between them
     ".face": Room(".core .core.* .conn .errors"),
     ".crew": Room(".core .core.* .conn .errors"),
-    ".pool": Room(".core .core.* .conn .errors .face .crew"),
-    ".async_pool": Room(".core .core.* .conn .errors .face", libraries="anyio"),
+    ".backstage": Room(".core .core.* .conn .errors .face .crew"),
+    ".pool": Room(".core .core.* .conn .errors .face .crew .backstage"),
+    ".async_backstage": Room(".core .core.* .conn .errors .face", libraries="anyio"),
+    ".async_pool": Room(".core .core.* .conn .errors .face .async_backstage", libraries="anyio"),
     # one row for an adapter that needs a library, or shares a module with another one
     ".adapters": Room(),
     ".adapters.*": Room(".conn .errors"),

@@ -17,9 +17,10 @@ from typing import Any
 from . import outcome, revive
 from .book import Book
 from .candidates import WINDOW
-from .entry import MEMORY, (
+from .entry import (
     DRAINING,
     LIVE,
+    MEMORY,
     READY,
     REVIVING,
     Entry,

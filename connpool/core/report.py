@@ -13,15 +13,15 @@ from .candidates import Listing
 from .entry import DRAINING, OPENING, Entry
 
 if TYPE_CHECKING:
-    from .machine import Core
+    from .book import Book
 
 
-def report(core: Core, now: float, name_of: Callable[[Any], str]) -> str:
+def report(core: Book, now: float, name_of: Callable[[Any], str]) -> str:
     """What there is to say of the pool at `now`.  `name_of` names a holder."""
     return "\n".join(_lines(core, now, name_of))
 
 
-def _lines(core: Core, now: float, name_of: Callable[[Any], str]) -> Iterator[str]:
+def _lines(core: Book, now: float, name_of: Callable[[Any], str]) -> Iterator[str]:
     stats = core.stats(now)
     state = "closed" if core.closed else "open"
     yield (
