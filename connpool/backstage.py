@@ -12,12 +12,11 @@ from __future__ import annotations
 import logging
 import time
 from _thread import LockType, allocate_lock, get_ident
-from collections.abc import Hashable
 from threading import TIMEOUT_MAX
 from typing import Any
 
-from .conn import Description, Reply, describe
-from .core import ALARM, Entry, Permit, Standing, Ticket, Work, first_rest, of_error, of_reply
+from .conn import describe
+from .core import ALARM, Entry, Permit, Standing, Ticket, Work, first_rest
 from .crew import Crew, Keeper, name_of_thread
 from .face import Face
 
@@ -116,30 +115,6 @@ class Backstage(Face):
             with self._turn as now:
                 self._core.tick(now)
 
-    def _replied(self, entry: Entry, method: Hashable, who: Any, reply: Any, started: float) -> Any:
-        """Give the place back after a reply, and take the reply out of its wrapping."""
-        if not isinstance(reply, Reply):
-            with self._turn as now:
-                self._core.give(entry, method, who, started, now)
-            return reply
-        ended = of_reply(reply)
-        with self._turn as now:
-            self._core.conclude(entry, method, who, ended, started, now)
-        if ended.error is not None:
-            raise ended.error
-        return reply.value
-
-    def _moves(
-        self, entry: Entry, method: Hashable, who: Any, error: BaseException, started: float
-    ) -> bool:
-        """Give the place back after a call that raised: whether it had not happened, and moves."""
-        ended = of_error(error, getattr(entry.conn, "survives_cancel", False))
-        with self._turn as now:
-            self._core.conclude(entry, method, who, ended, started, now, error)
-        if ended.error is not None and ended.error is not error:
-            raise ended.error from error  # the conn raised something that makes no sense
-        return ended.moves
-
     # -- conns ---------------------------------------------------------------------------------
 
     def _open(self, permit: Permit) -> None:
@@ -159,12 +134,6 @@ class Backstage(Face):
                 self._close_conn(conn)
             raise
         self._opened(permit, what, rest)
-
-    def _opened(self, permit: Permit, what: Description, rest: float) -> None:
-        with self._turn as now:
-            info = self._core.opened(permit, what, rest, now)
-        if info is not None:
-            self._tell_connect(info)
 
     def _close_conn(self, conn: Any) -> None:
         """Close a conn that can; what it raises is logged."""

@@ -17,9 +17,22 @@ from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from .core import Core, Info, Options, PoolStats, check_by, check_filter, check_timeout
+from .conn import Description, Reply
+from .core import (
+    Core,
+    Entry,
+    Info,
+    Options,
+    Permit,
+    PoolStats,
+    check_by,
+    check_filter,
+    check_timeout,
+    of_error,
+    of_reply,
+)
 from .core.report import report
-from .errors import show
+from .errors import PoolClosed, show
 
 logger = logging.getLogger("connpool")
 
@@ -78,6 +91,45 @@ class Face:
         check_filter(filter)
         if by is not None:
             check_by(by)
+
+    # -- the ends of a call ---------------------------------------------------------------------
+
+    def _replied(self, entry: Entry, method: Hashable, who: Any, reply: Any, started: float) -> Any:
+        """Give the place back after a reply, and take the reply out of its wrapping."""
+        if not isinstance(reply, Reply):
+            with self._turn as now:
+                self._core.give(entry, method, who, started, now)
+            return reply
+        ended = of_reply(reply)
+        with self._turn as now:
+            self._core.conclude(entry, method, who, ended, started, now)
+        if ended.error is not None:
+            raise ended.error
+        return reply.value
+
+    def _moves(
+        self, entry: Entry, method: Hashable, who: Any, error: BaseException, started: float
+    ) -> bool:
+        """Give the place back after a call that raised: whether it had not happened, and moves."""
+        ended = of_error(error, getattr(entry.conn, "survives_cancel", False))
+        with self._turn as now:
+            self._core.conclude(entry, method, who, ended, started, now, error)
+        if ended.error is not None and ended.error is not error:
+            raise ended.error from error  # the conn raised something that makes no sense
+        return ended.moves
+
+    # -- births ---------------------------------------------------------------------------------
+
+    def _opened(self, permit: Permit, what: Description, rest: float) -> None:
+        with self._turn as now:
+            info = self._core.opened(permit, what, rest, now)
+        if info is not None:
+            self._tell_connect(info)
+
+    def _admitted(self, permit: Permit) -> int:
+        if permit.entry.last_init is None:
+            raise PoolClosed(f"pool {self.name!r} was closed", pool=self.name)
+        return permit.entry.id
 
     # -- questions -----------------------------------------------------------------------------
 

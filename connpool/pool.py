@@ -23,7 +23,6 @@ from .conn import Conn, Reply, check_conn, describe
 from .core import (
     POPPED,
     Info,
-    Permit,
     Pop,
     Revive,
     Ticket,
@@ -33,7 +32,7 @@ from .core import (
     check_ttl,
 )
 from .crew import HURRY
-from .errors import PoolClosed, PoolTimeout, show
+from .errors import PoolTimeout, show
 from .face import OnConnect, OnDisconnect, until
 
 logger = logging.getLogger("connpool")
@@ -275,11 +274,6 @@ class Pool(Backstage):
             raise
         self._opened(permit, what, 0.0)
         return self._admitted(permit)
-
-    def _admitted(self, permit: Permit) -> int:
-        if permit.entry.last_init is None:
-            raise PoolClosed(f"pool {self.name!r} was closed", pool=self.name)
-        return permit.entry.id
 
     def update(
         self,
