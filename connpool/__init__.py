@@ -1,5 +1,7 @@
 """One connection pool for anything that can init, call and list its methods."""
 
+from typing import TYPE_CHECKING, Any
+
 from .conn import AsyncConn, Conn, Reply
 from .core import Backoff, Info, PoolStats, sticky
 from .errors import (
@@ -20,8 +22,12 @@ from .errors import (
 )
 from .pool import Pool
 
+if TYPE_CHECKING:
+    from .async_pool import AsyncPool
+
 __all__ = [
     "AsyncConn",
+    "AsyncPool",
     "Backoff",
     "Busy",
     "CallError",
@@ -44,3 +50,12 @@ __all__ = [
     "ResourceError",
     "sticky",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when first asked for: who uses threads only does not pay for importing anyio.
+    if name == "AsyncPool":
+        from .async_pool import AsyncPool
+
+        return AsyncPool
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

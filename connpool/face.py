@@ -65,8 +65,13 @@ class Face:
         self._on_disconnect = on_disconnect
         chosen = name if name is not None else f"pool-{next(_numbers)}"
         options = {key: value for key, value in options.items() if value is not ...}
-        self._core = Core(Options(name=chosen, **options), random.Random().random, self._whoami)
-        self._timeout = self._core.options.timeout
+        self._options = Options(name=chosen, **options)
+        self._timeout = self._options.timeout
+        self._renew()
+
+    def _renew(self) -> None:
+        """A new, empty core."""
+        self._core = Core(self._options, random.Random().random, self._whoami)
 
     def _whoami(self) -> Any:
         """The one who asks: a hashable, or None where that cannot be told."""

@@ -172,14 +172,14 @@ class Pool(Backstage):
             )
         try:
             reply = entry.conn.call(method, payload)
-            ended = time.monotonic()
-            if reply.__class__ is Reply:
-                return self._replied(entry, method, who, reply, started)
         except BaseException as error:
             if not self._moves(entry, method, who, error, started):
                 raise
             cause = error
         else:
+            if isinstance(reply, Reply):
+                return self._replied(entry, method, who, reply, started)
+            ended = time.monotonic()
             lock.acquire()
             core.give(entry, method, who, started, ended)
             if core.steps:

@@ -1,0 +1,344 @@
+"""Async backstage: the asyncio/trio driver without its doors.
+
+Owns the turns of tasks, the waking of those that wait, and a task group for what is done in the
+background.  Refuses to know what callers want.
+
+Invariant: between two awaits a task is alone with the core, so a turn needs no lock.  What must not
+be lost when a task is cancelled is therefore done before the next await, never after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from _thread import get_ident
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from .conn import describe
+from .core import ALARM, Entry, Permit, Standing, Ticket, Work, first_rest
+from .errors import PoolClosed
+from .face import Face
+
+logger = logging.getLogger("connpool")
+
+# Seconds that closing gets when the task that closes has been cancelled.
+GRACE = 1.0
+
+
+class _Turn:
+    """`with turn as now`: alone with the core; on the way out, the steps it left are done."""
+
+    __slots__ = ("_pool",)
+
+    def __init__(self, pool: AsyncBackstage) -> None:
+        self._pool = pool
+
+    def __enter__(self) -> float:
+        self._pool._check_loop()
+        return time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool._core.steps:
+            self._pool._run_steps()
+
+
+class Flag:
+    """Something to wait for that may happen again and again."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event: anyio.Event | None = None
+
+    def set(self) -> None:
+        """Wake all that wait."""
+        event, self._event = self._event, None
+        if event is not None:
+            event.set()
+
+    async def wait(self) -> None:
+        """Wait for the next `set`."""
+        if self._event is None:
+            self._event = anyio.Event()
+        await self._event.wait()
+
+
+class AsyncBackstage(Face):
+    """Turns at the core for tasks, and a task group for what nobody waits for."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._turn = _Turn(self)
+        self._thread: int | None = None  # whose loop has the pool open
+        self._tasks: TaskGroup | None = None
+        self._current_task: Callable[[], Any] = _nobody
+        self._make_waker: Callable[[], Any] = _Waker
+        self._running: set[Permit] = set()
+        self._closing: set[anyio.CancelScope] = set()
+        self._changed = Flag()
+        self._nudged = Flag()
+        self._keeping = False
+        self._wakes = math.inf  # when the keeper will look at the clock
+
+    def _whoami(self) -> Any:
+        return self._current_task()
+
+    def _name_of(self, who: Any) -> str:
+        name = getattr(who, "get_name", None)
+        return f"task {name() if callable(name) else getattr(who, 'name', who)}"
+
+    # -- opening and closing the pool ----------------------------------------------------------
+
+    async def _enter(self) -> None:
+        if self._thread is not None:
+            where = "this" if self._thread == get_ident() else "another"
+            raise RuntimeError(f"pool {self.name!r} is open already, in {where} event loop")
+        if self._core.closed:
+            self._renew()
+        if _on_asyncio():
+            self._current_task, self._make_waker = asyncio.current_task, _Future
+        else:
+            self._current_task, self._make_waker = _anyio_task, _Waker
+        tasks = anyio.create_task_group()
+        await tasks.__aenter__()
+        self._tasks, self._thread = tasks, get_ident()
+
+    async def _exit(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        tasks = self._tasks
+        assert tasks is not None
+        try:
+            await self._close(self._timeout)
+        finally:
+            # Whatever hangs in the background is cancelled, and the group sees it end.
+            for scope in self._closing:
+                scope.shield = False
+            tasks.cancel_scope.cancel()
+            self._tasks = self._thread = None
+            ended = await tasks.__aexit__(kind, error, traceback)
+        return ended
+
+    async def _close(self, timeout: float) -> None:
+        """Close the core, let running calls end, then close what is left, shielded and bounded."""
+        with self._turn as now:
+            self._core.close(now)
+        try:
+            with anyio.move_on_after(timeout):
+                await self._quiet()
+        finally:
+            with anyio.move_on_after(GRACE, shield=True):
+                self._abandon()
+                await self._settle()
+
+    def _abandon(self) -> None:
+        with self._turn as now:
+            left_over = self._core.abandon(now)
+        for info in left_over:
+            logger.warning("%s: closed while conn %d was in use", self.name, info.id)
+
+    async def _quiet(self) -> None:
+        me = self._whoami()
+        while self._core.busy(me):
+            await self._changed.wait()
+
+    # -- turns ---------------------------------------------------------------------------------
+
+    def _check_loop(self) -> None:
+        """The core belongs to one loop, and a thread runs one loop at a time."""
+        if get_ident() == self._thread:
+            return
+        if self._core.closed:
+            raise PoolClosed(f"pool {self.name!r} is closed", pool=self.name)
+        if self._thread is None:
+            raise RuntimeError(f"pool {self.name!r} is not open: use `async with pool:` first")
+        raise RuntimeError(f"pool {self.name!r} is open in the event loop of another thread")
+
+    def _run_steps(self) -> None:
+        for step in self._core.drain():
+            if step is ALARM:
+                self._nudge()
+            elif isinstance(step, Permit):
+                self._start(step)
+            elif step.wake is not None:
+                step.wake()
+
+    def _start(self, permit: Permit) -> None:
+        """Have a permit carried out in the background."""
+        if self._tasks is None:
+            return  # the group is gone, and with it every conn that a late step could be about
+        self._running.add(permit)
+        self._tasks.start_soon(self._carry_out, permit, name=f"connpool {permit.work.value}")
+
+    # -- waiting -------------------------------------------------------------------------------
+
+    async def _obtain(self, ticket: Ticket) -> Entry:
+        """Wait for a conn.  Whatever cancels the waiting, no place is lost."""
+        with self._turn as now:
+            self._core.submit(ticket, now)
+            if ticket.standing is Standing.QUEUED:
+                waker = self._make_waker()
+                ticket.wake = waker.set
+        if ticket.standing is Standing.QUEUED:
+            if ticket.deadline < self._wakes:
+                self._nudge()
+            try:
+                await waker.wait()
+            except BaseException:
+                # Granted in the same tick or not: cancel hands the place on where it was.
+                with self._turn as now:
+                    self._core.cancel(ticket, now)
+                raise
+        if ticket.error is not None:
+            raise ticket.error
+        assert ticket.entry is not None
+        return ticket.entry
+
+    # -- conns ---------------------------------------------------------------------------------
+
+    async def _open(self, permit: Permit) -> None:
+        """Initialise the conn of a permit; its errors are the core's first, then the caller's."""
+        conn = permit.entry.conn
+        args, kwargs = permit.entry.setup or ((), {})
+        initialised = False
+        try:
+            returned = await conn.init(*args, **kwargs)
+            initialised = True
+            rest = first_rest(returned)
+            what = describe(conn, await conn.methods())
+        except BaseException as error:
+            with self._turn as now:
+                self._core.open_failed(permit, error, now)
+            if initialised and self._tasks is not None:
+                self._tasks.start_soon(self._close_conn, conn)
+            raise
+        self._opened(permit, what, rest)
+
+    async def _close_conn(self, conn: Any) -> None:
+        """Close a conn that can, within the time a connect may take; what it raises is logged."""
+        close = getattr(conn, "close", None)
+        if not callable(close):
+            return
+        # Shielded: who leaves the pool's block cancelled still wants his conns closed.
+        scope = anyio.move_on_after(self._options.connect_timeout, shield=True)
+        self._closing.add(scope)
+        try:
+            with scope:
+                await close()
+            if scope.cancelled_caught:
+                logger.warning("%s: closing a conn took too long and was given up", self.name)
+        except Exception:
+            logger.warning("%s: closing a conn failed", self.name, exc_info=True)
+        finally:
+            self._closing.discard(scope)
+
+    # -- the background ------------------------------------------------------------------------
+
+    async def _carry_out(self, permit: Permit) -> None:
+        try:
+            if permit.work is Work.OPEN:
+                await self._reopen(permit)
+            else:
+                await self._shut_down(permit)
+        finally:
+            self._running.discard(permit)
+            self._changed.set()
+
+    async def _reopen(self, permit: Permit) -> None:
+        try:
+            with anyio.fail_after(self._options.connect_timeout):
+                await self._open(permit)
+        except Exception as error:
+            logger.warning("%s: conn %d: init failed: %r", self.name, permit.entry.id, error)
+
+    async def _shut_down(self, permit: Permit) -> None:
+        try:
+            await self._close_conn(permit.entry.conn)
+        finally:
+            with self._turn as now:
+                self._core.closed_one(permit, now)
+            self._tell_disconnect(permit.info, permit.reason)
+
+    def _nudge(self) -> None:
+        """Something may be due earlier than the keeper thinks."""
+        if not self._keeping and self._tasks is not None:
+            self._keeping = True
+            self._tasks.start_soon(self._keep, name="connpool keeper")
+        self._nudged.set()
+
+    async def _keep(self) -> None:
+        """Do what is due, and wait for the next; ends when nothing is due any more."""
+        try:
+            while True:
+                with self._turn as now:
+                    self._core.tick(now)
+                self._wakes = self._core.due
+                if self._wakes == math.inf:
+                    return
+                with anyio.move_on_after(self._wakes - now):
+                    await self._nudged.wait()
+        finally:
+            self._keeping = False
+            self._wakes = math.inf
+
+    async def _settle(self) -> None:
+        """Wait until what runs in the background has ended, that aside which is overdue."""
+        while any(not permit.overdue for permit in self._running):
+            await self._changed.wait()
+
+
+class _Waker:
+    """What a queued ticket waits on."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    async def wait(self) -> None:
+        await self._event.wait()
+
+
+class _Future:
+    """The same on asyncio, where a bare future does in one step what an event does in three."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self) -> None:
+        self._future = asyncio.get_running_loop().create_future()
+
+    def set(self) -> None:
+        if not self._future.done():  # cancelled in this very tick
+            self._future.set_result(None)
+
+    async def wait(self) -> None:
+        await self._future
+
+
+def _on_asyncio() -> bool:
+    """Whether an asyncio task runs.  On trio there is none, not even where asyncio hosts it."""
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False
+
+
+def _anyio_task() -> int:
+    return anyio.get_current_task().id
+
+
+def _nobody() -> None:
+    """Who asks, as long as no loop runs."""
