@@ -12,9 +12,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import sys
 import time
 from _thread import get_ident
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -103,7 +105,7 @@ class AsyncBackstage(Face):
         if self._core.closed:
             self._renew()
         if _on_asyncio():
-            self._current_task, self._make_waker = asyncio.current_task, _Future
+            self._current_task, self._make_waker = _task_lookup(), _Future
         else:
             self._current_task, self._make_waker = _anyio_task, _Waker
         tasks = anyio.create_task_group()
@@ -334,6 +336,18 @@ def _on_asyncio() -> bool:
         return asyncio.current_task() is not None
     except RuntimeError:
         return False
+
+
+def _task_lookup() -> Callable[[], Any]:
+    """asyncio.current_task for the loop that runs now.
+
+    Before 3.12 that function is written in Python, and costs as much as a whole call through the
+    pool; there its table is looked up directly.
+    """
+    table = getattr(asyncio.tasks, "_current_tasks", None)
+    if sys.version_info < (3, 12) and isinstance(table, dict):
+        return partial(table.get, asyncio.get_running_loop())
+    return asyncio.current_task
 
 
 def _anyio_task() -> int:

@@ -145,59 +145,37 @@ class AsyncPool(AsyncBackstage):
             timeout = self._seconds(timeout)
         if get_ident() != self._thread:
             self._check_loop()
-        core, who = self._core, self._current_task()
-        started = time.monotonic()
+        core, current_task = self._core, self._current_task
+        who = current_task()
+        arrived = started = time.monotonic()
         try:
             entry = core.take(resource, method, filter, by, who, started)
         finally:
             if core.steps:
                 self._run_steps()
-        place = core.arrivals
-        if entry is None:
-            return await self._call_in_line(
-                Ticket(
-                    resource,
-                    method,
-                    filter,
-                    by,
-                    who,
-                    started,
-                    until(self._seconds(timeout), started),
-                ),
-                payload,
-            )
-        try:
-            reply = await entry.conn.call(method, payload)
-        except BaseException as error:
-            if not self._moves(entry, method, who, error, started):
-                raise
-            cause = error
-        else:
-            if isinstance(reply, Reply):
-                return self._replied(entry, method, who, reply, started)
-            ended = time.monotonic()
-            core.give(entry, method, who, started, ended)
-            if core.steps:
-                self._run_steps()
-            return reply
-        deadline = until(self._seconds(timeout), started)
-        ticket = Ticket(resource, method, filter, by, who, started, deadline, place - 0.5, cause)
-        return await self._call_in_line(ticket, payload)
-
-    async def _call_in_line(self, ticket: Ticket, payload: Any) -> Any:
-        """A call that has to wait, perhaps again and again: until a conn has answered it."""
-        method, who = ticket.method, ticket.who
+        place = None if entry is None else core.arrivals - 0.5
+        cause: BaseException | None = None
         while True:
-            entry = await self._obtain(ticket)
-            started = time.monotonic()
+            if entry is None:
+                deadline = arrived + (self._timeout if timeout is ... else timeout)
+                ticket = Ticket(
+                    resource, method, filter, by, who, arrived, deadline, place, cause
+                )
+                entry = await self._obtain(ticket)
+                place, started = ticket.place, time.monotonic()
             try:
                 reply = await entry.conn.call(method, payload)
             except BaseException as error:
                 if not self._moves(entry, method, who, error, started):
                     raise
-                ticket = ticket.again(error)
-            else:
+                entry, cause = None, error
+                continue
+            if isinstance(reply, Reply):
                 return self._replied(entry, method, who, reply, started)
+            core.give(entry, method, who, started, time.monotonic())
+            if core.steps:
+                self._run_steps()
+            return reply
 
     # -- conns in and out ----------------------------------------------------------------------
 

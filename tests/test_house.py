@@ -79,6 +79,8 @@ ROOMS: dict[str, Room] = {
     ".async_pool": Room(".core .core.* .conn .errors .face .async_backstage", libraries="anyio"),
     # one row for an adapter that needs a library, or shares a module with another one
     ".adapters": Room(),
+    ".adapters.text": Room(".conn .errors .adapters.text_wire"),
+    ".adapters.text_server": Room(".conn .errors .adapters.text_wire"),
     ".adapters.*": Room(".conn .errors"),
     # around the house
     ".testing": Room(".core .core.* .conn .errors .pool .async_pool", libraries="anyio"),

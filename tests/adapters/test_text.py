@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import select
 import socket
@@ -16,7 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connpool.adapters import text
-from connpool.adapters.text import (
+from connpool.adapters.text import TextConn
+from connpool.adapters.text_server import TextServer
+from connpool.adapters.text_wire import (
     Err,
     Exchange,
     Inbox,
@@ -26,8 +29,6 @@ from connpool.adapters.text import (
     ProtocolError,
     ReplyLost,
     Request,
-    TextConn,
-    TextServer,
     encode,
     parse,
 )
@@ -620,6 +621,17 @@ def test_a_close_wakes_a_call() -> None:
         conn.close()
         with pytest.raises(ReplyLost):
             call.result(30)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_closes_its_own_copy_only(conn: TextConn) -> None:
+    """The connection of the parent lives on."""
+    if not (child := os.fork()):
+        conn.close()
+        os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert conn.call("INC") == "1"
 
 
 def test_callers_of_one_conn_take_turns(server: TextServer, conn: TextConn) -> None:
