@@ -15,16 +15,15 @@ import math
 import sys
 import time
 from _thread import get_ident
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from functools import partial
-from types import TracebackType
 from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
 
 from .conn import describe
-from .core import ALARM, Entry, Permit, Standing, Ticket, Work, first_rest
+from .core import ALARM, QUEUED, Entry, Permit, Pop, Ticket, Work, first_rest
 from .errors import PoolClosed
 from .face import Face
 
@@ -81,7 +80,7 @@ class AsyncBackstage(Face):
         self._thread: int | None = None  # whose loop has the pool open
         self._tasks: TaskGroup | None = None
         self._current_task: Callable[[], Any] = _nobody
-        self._make_waker: Callable[[], Any] = _Waker
+        self._make_waiter: Callable[[], Any] = _Waiter
         self._running: set[Permit] = set()
         self._closing: set[anyio.CancelScope] = set()
         self._changed = Flag()
@@ -105,19 +104,16 @@ class AsyncBackstage(Face):
         if self._core.closed:
             self._renew()
         if _on_asyncio():
-            self._current_task, self._make_waker = _task_lookup(), _Future
+            # On asyncio a bare future does in one step what an event does in three.
+            self._current_task = _task_lookup()
+            self._make_waiter = asyncio.get_running_loop().create_future
         else:
-            self._current_task, self._make_waker = _anyio_task, _Waker
+            self._current_task, self._make_waiter = _anyio_task, _Waiter
         tasks = anyio.create_task_group()
         await tasks.__aenter__()
         self._tasks, self._thread = tasks, get_ident()
 
-    async def _exit(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
+    async def _exit(self) -> None:
         tasks = self._tasks
         assert tasks is not None
         try:
@@ -128,8 +124,8 @@ class AsyncBackstage(Face):
                 scope.shield = False
             tasks.cancel_scope.cancel()
             self._tasks = self._thread = None
-            ended = await tasks.__aexit__(kind, error, traceback)
-        return ended
+            # Not the body's own error: a task group would wrap it into an ExceptionGroup.
+            await tasks.__aexit__(None, None, None)
 
     async def _close(self, timeout: float) -> None:
         """Close the core, let running calls end, then close what is left, shielded and bounded."""
@@ -168,12 +164,14 @@ class AsyncBackstage(Face):
 
     def _run_steps(self) -> None:
         for step in self._core.drain():
-            if step is ALARM:
+            if isinstance(step, (Ticket, Pop)):
+                waiter = step.waiter
+                if waiter is not None and not waiter.done():  # it may be cancelled in this tick
+                    waiter.set_result(None)
+            elif step is ALARM:
                 self._nudge()
-            elif isinstance(step, Permit):
+            else:
                 self._start(step)
-            elif step.wake is not None:
-                step.wake()
 
     def _start(self, permit: Permit) -> None:
         """Have a permit carried out in the background."""
@@ -184,22 +182,28 @@ class AsyncBackstage(Face):
 
     # -- waiting -------------------------------------------------------------------------------
 
-    async def _obtain(self, ticket: Ticket) -> Entry:
-        """Wait for a conn.  Whatever cancels the waiting, no place is lost."""
-        with self._turn as now:
-            self._core.submit(ticket, now)
-            if ticket.standing is Standing.QUEUED:
-                waker = self._make_waker()
-                ticket.wake = waker.set
-        if ticket.standing is Standing.QUEUED:
+    async def _obtain(self, ticket: Ticket, now: float) -> Entry:
+        """Wait for a conn that was not to be had at `now`.  Whatever cancels the waiting, no place
+        is lost."""
+        core = self._core
+        try:
+            if ticket.cause is None:
+                core.queue(ticket, now)
+            else:  # moved: time has passed, another conn may be free by now
+                core.submit(ticket, time.monotonic())
+        finally:
+            if core.steps:
+                self._run_steps()
+        if ticket.standing is QUEUED:
             if ticket.deadline < self._wakes:
                 self._nudge()
+            ticket.waiter = waiter = self._make_waiter()
             try:
-                await waker.wait()
+                await waiter
             except BaseException:
                 # Granted in the same tick or not: cancel hands the place on where it was.
-                with self._turn as now:
-                    self._core.cancel(ticket, now)
+                with self._turn as then:
+                    core.cancel(ticket, then)
                 raise
         if ticket.error is not None:
             raise ticket.error
@@ -299,35 +303,22 @@ class AsyncBackstage(Face):
             await self._changed.wait()
 
 
-class _Waker:
-    """What a queued ticket waits on."""
+class _Waiter:
+    """What a queued ticket waits on, on trio: an event, made to be awaited itself."""
 
     __slots__ = ("_event",)
 
     def __init__(self) -> None:
         self._event = anyio.Event()
 
-    def set(self) -> None:
+    def done(self) -> bool:
+        return self._event.is_set()
+
+    def set_result(self, _: None) -> None:
         self._event.set()
 
-    async def wait(self) -> None:
-        await self._event.wait()
-
-
-class _Future:
-    """The same on asyncio, where a bare future does in one step what an event does in three."""
-
-    __slots__ = ("_future",)
-
-    def __init__(self) -> None:
-        self._future = asyncio.get_running_loop().create_future()
-
-    def set(self) -> None:
-        if not self._future.done():  # cancelled in this very tick
-            self._future.set_result(None)
-
-    async def wait(self) -> None:
-        await self._future
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._event.wait().__await__()
 
 
 def _on_asyncio() -> bool:

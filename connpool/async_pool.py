@@ -106,8 +106,8 @@ class AsyncPool(AsyncBackstage):
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool | None:
-        return await self._exit(kind, error, traceback)
+    ) -> None:
+        await self._exit()
 
     # -- calls ---------------------------------------------------------------------------------
 
@@ -158,10 +158,8 @@ class AsyncPool(AsyncBackstage):
         while True:
             if entry is None:
                 deadline = arrived + (self._timeout if timeout is ... else timeout)
-                ticket = Ticket(
-                    resource, method, filter, by, who, arrived, deadline, place, cause
-                )
-                entry = await self._obtain(ticket)
+                ticket = Ticket(resource, method, filter, by, who, arrived, deadline, place, cause)
+                entry = await self._obtain(ticket, started)
                 place, started = ticket.place, time.monotonic()
             try:
                 reply = await entry.conn.call(method, payload)
@@ -310,10 +308,9 @@ class AsyncPool(AsyncBackstage):
     async def _popped(self, pop: Pop, deadline: float) -> list[Any]:
         try:
             if not pop.done:
-                waker = self._make_waker()
-                pop.wake = waker.set
+                pop.waiter = self._make_waiter()
                 with anyio.move_on_after(deadline - time.monotonic()):
-                    await waker.wait()
+                    await pop.waiter
         finally:
             with self._turn as now:
                 late = pop.error is None and not pop.infos and bool(pop.entries)

@@ -16,7 +16,7 @@ from threading import TIMEOUT_MAX
 from typing import Any
 
 from .conn import describe
-from .core import ALARM, Entry, Permit, Standing, Ticket, Work, first_rest
+from .core import ALARM, QUEUED, Entry, Permit, Ticket, Work, first_rest
 from .crew import Crew, Keeper, name_of_thread
 from .face import Face
 
@@ -83,8 +83,8 @@ class Backstage(Face):
             self._keeper.nudge()
         elif isinstance(step, Permit):
             self._crew.do(step)
-        elif step.wake is not None:
-            step.wake()
+        elif step.waiter is not None:
+            step.waiter.release()
 
     # -- calls ---------------------------------------------------------------------------------
 
@@ -93,11 +93,10 @@ class Backstage(Face):
         try:
             with self._turn as now:
                 self._core.submit(ticket, now)
-                if ticket.standing is Standing.QUEUED:
-                    woken = allocate_lock()
+                if ticket.standing is QUEUED:
+                    ticket.waiter = woken = allocate_lock()
                     woken.acquire()
-                    ticket.wake = woken.release
-            while ticket.standing is Standing.QUEUED:
+            while ticket.standing is QUEUED:
                 self._wait(woken, ticket.deadline)
         except BaseException:
             with self._turn as now:

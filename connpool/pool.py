@@ -339,7 +339,7 @@ class Pool(Backstage):
         try:
             with self._turn as now:
                 if not pop.done:
-                    pop.wake = woken.release
+                    pop.waiter = woken
             if not pop.done:
                 woken.acquire(True, max(0.0, min(deadline - now, TIMEOUT_MAX)))
         finally:

@@ -91,12 +91,13 @@ from .permits import ALARM, Permit, Work
 from .revive import Backoff
 from .routing import check_by, sticky
 from .stats import Now, PoolStats, SinceStart
-from .waiting import ANY, Pop, Standing, Ticket
+from .waiting import ANY, QUEUED, Pop, Standing, Ticket
 
 __all__ = [
     "ALARM",
     "ANY",
     "POPPED",
+    "QUEUED",
     "Backoff",
     "Core",
     "Entry",

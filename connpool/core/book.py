@@ -50,6 +50,8 @@ class Book(Leaving):
             plans.append((entry, _checked(entry, wanted)))
         for entry, wanted in plans:
             self._apply(entry, wanted, now)
+        for entry, _ in plans:  # when all are changed: what one cannot do any more another may
+            self._changed(entry, now)
         return len(plans)
 
     def _apply(self, entry: Entry, wanted: dict[str, Any], now: float) -> None:
@@ -66,18 +68,16 @@ class Book(Leaving):
             resources = tuple(listing.resource for listing in group.listings)
             what = Description(group.resource, resources, methods, entry.capacity)
             self._directory.transfer(entry, what)
-            self._recheck(entry, group.listings, now)
-        self._changed(entry, now)
 
     def _changed(self, entry: Entry, now: float) -> None:
         """What a conn may serve has changed: some may be served now, some never."""
+        if now >= self.due:
+            self.tick(now)  # its new ttl may be over
         if entry.group is None or entry.id not in entry.group.members:
             return
         if entry.state is READY:
             self._serve(entry, now)
         self._recheck(entry, entry.group.listings, now)
-        if now >= self.due:
-            self.tick(now)
 
     # -- questions -----------------------------------------------------------------------------
 

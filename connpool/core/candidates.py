@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import attrs
@@ -116,7 +116,7 @@ class Offer:
             for group in self._heads():
                 yield from _fresh(group)
 
-    def _heads(self) -> list[Group]:
+    def _heads(self) -> Iterator[Group]:
         """The groups that have a free conn, the longest idle head first among the first few.
 
         A group met with nothing to lend leaves the rotation, and tells the offer when it has
@@ -133,7 +133,7 @@ class Offer:
                 break
         rotation.extend(found)
         found.sort(key=lambda group: group.free[0].last_call or 0.0)
-        return [*found, *islice(rotation, 0, len(rotation) - len(found))]
+        return chain(found, islice(rotation, 0, len(rotation) - len(found)))
 
 
 def _fresh(group: Group) -> Iterator[Entry]:

@@ -9,7 +9,7 @@ can serve the first comes first; a ticket waits only while its need has a witnes
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from typing import Any
 
 from ..errors import NestedCall, PoolClosed, PoolError, PoolFull, PoolTimeout, show
@@ -19,7 +19,7 @@ from .entry import READY, Entry, view
 from .permits import ALARM
 from .stats import Tally
 from .timers import Timers
-from .waiting import ANY, Need, Standing, Ticket
+from .waiting import ANY, FAILED, GRANTED, QUEUED, Deadlines, Need, Standing, Ticket
 
 
 class Desk:
@@ -45,7 +45,7 @@ class Desk:
         self._directory = Directory()
         self._listings = self._directory.listings
         self._alarms: Timers[Entry] = Timers()
-        self._deadlines: Timers[Ticket] = Timers()
+        self._deadlines = Deadlines()
         self._tally = Tally()
 
     # -- time ----------------------------------------------------------------------------------
@@ -114,11 +114,13 @@ class Desk:
         """The same among those that pass the filter: the one loop here that may be long, and its
         length is the user's choice."""
         for entry in offer.candidates():
+            if entry.state is not READY:
+                continue  # stale: it may have left the pool
             shown = entry.view
             if shown is None:
                 shown = view(entry, now)
             shown._now = now
-            if filter(shown) and entry.state is READY:
+            if filter(shown):
                 if not entry.in_use:
                     return entry
                 if entry.in_use < entry.capacity:
@@ -155,8 +157,42 @@ class Desk:
 
     # -- waiting -------------------------------------------------------------------------------
 
-    def _queue(self, ticket: Ticket, now: float) -> None:
-        """Let the ticket wait, or raise why that would be in vain."""
+    def queue(self, ticket: Ticket, now: float) -> None:
+        """Let a ticket wait that `take` just had nothing for, or raise why that would be in vain.
+
+        Who joins others that wait for the same is spared the questions they were asked.
+        """
+        if self._max_waiting is not None and ticket.place is None:
+            self._refuse_full(self._max_waiting)
+        listing = self._listings.get(ticket.resource)
+        need = listing.line.find(ticket) if listing is not None else None
+        if (
+            need is None
+            or need.witness is None
+            or ticket.deadline <= now  # what is true now counts, not what may come
+            or _maybe_own(need.witness, ticket.who)
+        ):
+            need = self._open_need(ticket, now)
+        arrivals = self.arrivals
+        ticket.standing = QUEUED
+        if ticket.place is None:
+            ticket.place = arrivals
+            self._tally.queued += 1
+            need.tickets.append(ticket)
+            need.size += 1
+        else:
+            need.size += 1
+            need.add(ticket)
+        ticket.need = need
+        self.arrivals = arrivals + 1
+        self.waiting += 1
+        if ticket.deadline != math.inf:
+            self._deadlines.add(ticket, arrivals, self.waiting)
+            if ticket.deadline < self.due:
+                self.due = ticket.deadline
+
+    def _open_need(self, ticket: Ticket, now: float) -> Need:
+        """The need that `ticket` may join, made if it is the first of its kind."""
         if self.closed:
             raise PoolClosed(f"pool {self.name!r} is closed", pool=self.name)
         listing = self._listings.get(ticket.resource)
@@ -167,27 +203,19 @@ class Desk:
         if ticket.deadline <= now:
             raise self._timeout(ticket, listing, now)
         self._refuse_nested(ticket, offer, now)
-        self._place(ticket)
-        listing.line.join(ticket, listing, hope)
-        self.waiting += 1
-        self._deadlines.set(ticket, ticket.deadline)
-        self._set_due()
+        need = listing.line.find(ticket)
+        if need is None:
+            need = listing.line.open(ticket, listing, hope)
+        return need
 
-    def _place(self, ticket: Ticket) -> None:
-        """A place in the line: the last, or for a moved call the one it had."""
-        if ticket.place is None:
-            if self._max_waiting is not None and self.waiting >= self._max_waiting:
-                raise PoolFull(
-                    f"pool {self.name!r}: {self.waiting} callers wait already, "
-                    f"max_waiting is {self._max_waiting}",
-                    pool=self.name,
-                    limit="max_waiting",
-                    most=self._max_waiting,
-                )
-            ticket.place = float(self.arrivals)
-            self._tally.queued += 1
-        ticket.id = self.arrivals
-        self.arrivals += 1
+    def _refuse_full(self, most: int) -> None:
+        if self.waiting >= most:
+            raise PoolFull(
+                f"pool {self.name!r}: {self.waiting} callers wait already, max_waiting is {most}",
+                pool=self.name,
+                limit="max_waiting",
+                most=most,
+            )
 
     def _refuse_nested(self, ticket: Ticket, offer: Offer, now: float) -> None:
         """Raise where every conn that could serve is held by the very one who asks."""
@@ -210,14 +238,12 @@ class Desk:
         assert ticket.need is not None
         listing = ticket.need.listing
         listing.line.leave(ticket, standing)
-        self._deadlines.clear(ticket)
-        self._set_due()
         self.waiting -= 1
         self._directory.forget(listing)
 
-    def _fail(self, ticket: Ticket, error: BaseException) -> None:
+    def _fail(self, ticket: Ticket, error: BaseException | None = None) -> None:
         """Tell a waiting ticket that it waited in vain."""
-        self._leave(ticket, Standing.FAILED)
+        self._leave(ticket, FAILED)
         ticket.error = error
         self.steps.append(ticket)
 
@@ -226,7 +252,7 @@ class Desk:
         self._tally.timeouts += 1
         error = PoolTimeout(
             f"pool {self.name!r}: no conn to {show(ticket.resource)} became free in "
-            f"{waited:.3g} s; {self.waiting} callers wait, {listing.live} conns are alive",
+            f"{waited:.3g} s; {self.waiting} other callers wait, {listing.live} conns are alive",
             pool=self.name,
             resource=ticket.resource,
             method=ticket.method,
@@ -240,7 +266,9 @@ class Desk:
     def _expire_tickets(self, now: float) -> None:
         while (ticket := self._deadlines.pop(now)) is not None:
             assert ticket.need is not None
-            self._fail(ticket, self._timeout(ticket, ticket.need.listing, now))
+            listing = ticket.need.listing
+            self._fail(ticket)
+            ticket.error = self._timeout(ticket, listing, now)
 
     # -- the meeting ---------------------------------------------------------------------------
 
@@ -249,46 +277,49 @@ class Desk:
         assert entry.group is not None
         try:
             while self.waiting and entry.in_use < entry.capacity:
-                ticket = self._next_for(entry, now)
-                if ticket is None:
+                need = self._next_for(entry, now)
+                if need is None:
                     break
-                self._grant(ticket, entry, now)
+                self._grant(need, entry, now)
         finally:  # an interrupt out of somebody's filter must not cost the conn its place
             if entry.in_use < entry.capacity:
                 entry.group.join(entry)
 
-    def _grant(self, ticket: Ticket, entry: Entry, now: float) -> None:
-        self._leave(ticket, Standing.GRANTED)
+    def _grant(self, need: Need, entry: Entry, now: float) -> None:
+        """Give a place to the first of `need`."""
+        ticket = need.tickets.popleft()
+        need.listing.line.leave(ticket, GRANTED)
+        self.waiting -= 1
         entry.take_place(ticket.who, now)
         ticket.entry = entry
         self.steps.append(ticket)
 
-    def _next_for(self, entry: Entry, now: float) -> Ticket | None:
-        """Who waited longest among those that `entry` can serve."""
-        needs = self._needs(entry)
+    def _next_for(self, entry: Entry, now: float) -> Need | None:
+        """The need whose first has waited longest among those that `entry` can serve."""
+        group = entry.group
+        assert group is not None
+        needs: Collection[Need]
+        if len(group.listings) == 1:
+            needs = group.listings[0].line.needs.values()
+        else:
+            needs = [n for listing in group.listings for n in listing.line.needs.values()]
         if len(needs) > 1:
-            needs.sort(key=lambda need: need.first.order)
-        for need in needs:
-            while need.tickets:
-                try:
-                    if self._passes(need.filter, entry, now):
-                        return need.first
-                    break
-                except Exception as error:  # a filter's error is for its own caller
-                    self._fail(need.first, error)
+            needs = sorted(needs, key=lambda need: need.tickets[0].order)
+        for need in tuple(needs):
+            if (need.method is ANY or need.method in group.methods) and (
+                need.filter is None or self._first_is_served(need, entry, now)
+            ):
+                return need
         return None
 
-    @staticmethod
-    def _needs(entry: Entry) -> list[Need]:
-        """The needs whose resource and method `entry` has."""
-        assert entry.group is not None
-        methods = entry.group.methods
-        return [
-            need
-            for listing in entry.group.listings
-            for need in listing.line
-            if need.method is ANY or need.method in methods
-        ]
+    def _first_is_served(self, need: Need, entry: Entry, now: float) -> bool:
+        """Whether `entry` passes the filter of `need`; a filter that raises tells its own caller."""
+        while need.size:
+            try:
+                return self._passes(need.filter, entry, now)
+            except Exception as error:
+                self._fail(need.tickets[0], error)
+        return False
 
     def _recheck(self, entry: Entry, listings: Iterable[Listing], now: float) -> None:
         """`entry` can do less than before: find new witnesses, or end a vain waiting."""
@@ -301,8 +332,8 @@ class Desk:
     def _rewitness(self, need: Need, now: float) -> None:
         listing = need.listing
         offer = listing.offers.get(need.method)
-        while need.tickets:
-            ticket = need.first
+        while need.size:
+            ticket = need.tickets[0]
             try:
                 need.witness = witness(offer, ticket, lambda f, e: self._passes(f, e, now), now)
             except Exception as error:
@@ -311,3 +342,9 @@ class Desk:
             if need.witness is not None:
                 return
             self._fail(ticket, refusal(listing, ticket, self.name, now))
+
+
+def _maybe_own(entry: Entry, who: Any) -> bool:
+    """Whether `who` may be the one who uses `entry`: cheap, and wrong only on the safe side."""
+    # Not `is`: the identity of a thread is a new int each time it is asked for.
+    return entry.users is not None or bool(entry.user == who)

@@ -62,14 +62,19 @@ MEMORY = 64
 class Stat:
     """What one conn's calls of one method cost: `mean` seconds over the answered ones."""
 
-    count: int = 0
+    answers: int = 0
     errors: int = 0
     mean: float = 0.0
 
+    @property
+    def count(self) -> int:
+        """Calls, answered or failed."""
+        return self.answers + self.errors
+
     def answered(self, took: float) -> None:
         """Count a call that was answered after `took` seconds."""
-        self.count = count = self.count + 1
-        self.mean += (took - self.mean) / (count if count < MEMORY else MEMORY)
+        self.answers = answers = self.answers + 1
+        self.mean += (took - self.mean) / (answers if answers < MEMORY else MEMORY)
 
 
 @attrs.define(eq=False)
@@ -119,7 +124,7 @@ class Entry:
     def mean(self, method: Hashable) -> float | None:
         """Mean seconds of an answered call, or None where none has been answered yet."""
         stat = self.stats.get(method) if self.stats else None
-        return stat.mean if stat is not None and stat.count > stat.errors else None
+        return stat.mean if stat is not None and stat.answers else None
 
     def take_place(self, who: Any, now: float) -> None:
         """One more user."""
@@ -135,6 +140,11 @@ class Entry:
         if self.users and who in self.users:
             self.users.remove(who)
 
+    def falter(self) -> None:
+        """It has died, or could not be initialised."""
+        self.shaky = True
+        self.streak += 1
+
     def recover(self) -> None:
         """It has answered a call: what went wrong before is forgotten."""
         self.shaky = False
@@ -148,9 +158,18 @@ class Entry:
         elif capacity == 1 and not self.users:
             self.users = None
 
+    @property
+    def holders(self) -> list[Any]:
+        """Who holds the places that are taken."""
+        return self.users if self.users is not None else [self.user] * self.in_use
+
+    def held_by(self, who: Any) -> bool:
+        """Whether `who` holds a place."""
+        return who in self.holders
+
     def held_by_only(self, who: Any) -> bool:
         """Whether `who` holds every place that is taken, and at least one."""
-        holders = self.users if self.users is not None else [self.user] * self.in_use
+        holders = self.holders
         return bool(holders) and all(holder == who for holder in holders)
 
 

@@ -29,7 +29,7 @@ class Leaving(Life):
         taken = list(entries)
         pop = Pop(taken)
         for entry in taken:
-            if who is not None and entry.held_by_only(who):
+            if who is not None and entry.held_by(who):
                 raise NestedCall(
                     f"pool {self.name!r}: a pop of conn {entry.id} from inside a call that it "
                     "runs would wait for itself",
@@ -70,12 +70,12 @@ class Leaving(Life):
         if not entry.open:
             self._move(entry, REVIVING)
             self._onward(entry, now)
-        elif entry.broken:
+        elif entry.reason:  # it was to leave before the pop, or has said so since
             self._move(entry, READY)
-            self._retire(entry, outcome.DEAD, now)
+            self._retire(entry, entry.reason, now)
         else:
             self._move(entry, COOLING)
-            self._arm(entry, max(entry.rest_until, now))
+            self._arm(entry, now)  # whatever rang while it was out did so in vain
             self.tick(now)
 
     # -- the end -------------------------------------------------------------------------------

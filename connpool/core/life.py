@@ -68,7 +68,7 @@ class Life(Openings):
     def opened(self, permit: Permit, what: Description, rest: float, now: float) -> Info | None:
         """The conn is open.  Its picture, or None where it came too late and is closed again."""
         entry = permit.entry
-        self._settle(permit, now)
+        self._take_back(permit, now)
         self._tally.opened += 1
         entry.open = True
         if entry.state is OPENING or entry.state is REVIVING:
@@ -80,18 +80,23 @@ class Life(Openings):
             self._onward(entry, now)
         return None
 
+    def _take_back(self, permit: Permit, now: float) -> None:
+        if now >= self.due:
+            self.tick(now)  # or what has come might be given to one whose time is over
+        self._settle(permit, now)
+
     def _begin(self, entry: Entry, what: Description, rest: float, now: float) -> None:
         if entry.state is REVIVING:
             self._tally.revived += 1
         entry.last_init, entry.last_call = now, None
         entry.rest_until = now + rest
-        entry.broken = False
+        entry.broken, entry.reason = False, ""
         self._set_ttl(entry, now)
         self._regroup(entry, what, now)
         self._move(entry, COOLING if rest else READY)
         if rest:
             self._arm(entry, entry.rest_until)
-        else:
+        elif entry.expires > now:
             self._serve(entry, now)
 
     def _regroup(self, entry: Entry, what: Description, now: float) -> None:
@@ -116,7 +121,7 @@ class Life(Openings):
     def open_failed(self, permit: Permit, error: BaseException, now: float) -> None:
         """The conn could not be opened: forget it, or try again when its time comes."""
         entry = permit.entry
-        self._settle(permit, now)
+        self._take_back(permit, now)
         self._tally.open_failed += 1
         if entry.state is OPENING:
             self._forget(entry)
@@ -127,7 +132,7 @@ class Life(Openings):
 
     def _try_later(self, entry: Entry, error: BaseException, now: float) -> None:
         self._blame(entry, error)
-        entry.streak += 1
+        entry.falter()
         # The first failure of a streak is the death itself.
         attempt = max(1, entry.streak - 1)
         wait = revive.after_failure(error, attempt, self.options.backoff, self._rng)
@@ -165,7 +170,7 @@ class Life(Openings):
         if reason not in outcome.BROKEN:
             assert entry.last_init is not None
             return max(now, entry.last_init + SHORTEST_LIFE)
-        entry.streak += 1
+        entry.falter()
         if entry.streak == 1:
             return now
         return now + self.options.backoff.delay(entry.streak - 1, self._rng)
@@ -216,20 +221,20 @@ class Life(Openings):
 
     def closed_one(self, permit: Permit, now: float) -> None:
         """The conn is closed, or closing it failed, which is the same to the pool."""
-        self._settle(permit, now)
+        self._take_back(permit, now)
         if permit.entry.state is not GONE:
             self._onward(permit.entry, now)
 
     def _count_popped(self, pop: Pop, now: float) -> None:
-        busy = any(e.in_use > 0 or e.permit is not None for e in pop.entries)
-        if pop.begun and not busy and not pop.done:
-            pop.done = True
-            for entry in pop.entries:
-                self._tally.ended[outcome.POPPED] += 1
-                pop.infos.append(snapshot(entry, now))
-                entry.open = False
-                self._forget(entry)
-            self.steps.append(pop)
+        if not pop.begun or any(e.in_use or e.permit is not None for e in pop.entries):
+            return
+        pop.done = True
+        for entry in pop.entries:
+            self._tally.ended[outcome.POPPED] += 1
+            pop.infos.append(snapshot(entry, now))
+            entry.open = False
+            self._forget(entry)
+        self.steps.append(pop)
 
     # -- the passing of time -------------------------------------------------------------------
 

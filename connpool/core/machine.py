@@ -27,7 +27,7 @@ from .entry import (
     view,
 )
 from .routing import assumed_mean
-from .waiting import Standing, Ticket
+from .waiting import GRANTED, OVER, QUEUED, Ticket
 
 NEVER = -math.inf
 
@@ -97,8 +97,8 @@ class Core(Book):
             stat = entry.stats[method]  # type: ignore[index]  # None is one of the two exceptions
         except (KeyError, TypeError):
             stat = entry.stat(method)
-        stat.count = count = stat.count + 1
-        stat.mean += (now - started - stat.mean) / (count if count < MEMORY else MEMORY)
+        stat.answers = answers = stat.answers + 1
+        stat.mean += (now - started - stat.mean) / (answers if answers < MEMORY else MEMORY)
         entry.last_call = now
         entry.in_use -= 1
         if entry.users:
@@ -130,10 +130,10 @@ class Core(Book):
         be granted."""
         entry = self.take(ticket.resource, ticket.method, ticket.filter, ticket.by, ticket.who, now)
         if entry is None:
-            self._queue(ticket, now)
+            self.queue(ticket, now)
         else:
             ticket.entry = entry
-            ticket.standing = Standing.GRANTED
+            ticket.standing = GRANTED
             if ticket.place is None:
                 ticket.place = self.place()
         return ticket
@@ -147,11 +147,11 @@ class Core(Book):
 
         Still queued: it leaves the line.  Already granted: the place is handed on to the next.
         """
-        if ticket.standing is Standing.QUEUED:
-            self._leave(ticket, Standing.OVER)
+        if ticket.standing is QUEUED:
+            self._leave(ticket, OVER)
             self._tally.cancelled += 1
-        elif ticket.standing is Standing.GRANTED and ticket.entry is not None:
-            ticket.standing = Standing.OVER
+        elif ticket.standing is GRANTED and ticket.entry is not None:
+            ticket.standing = OVER
             self._tally.cancelled += 1
             ticket.entry.leave_place(ticket.who)
             self._returned(ticket.entry, now)
@@ -175,8 +175,9 @@ class Core(Book):
         if ended.end is not None and entry.state in LIVE:
             self._retire(entry, ended.end, now, cause)
             return
-        if ended.end in outcome.BROKEN:
-            entry.broken = True  # on its way out already: nothing is gained by waiting
+        if ended.end is not None:  # on its way out already
+            entry.reason = entry.reason or ended.end
+            entry.broken |= ended.end in outcome.BROKEN  # nothing is gained by waiting
         self._rest(entry, rest, now)
         self._returned(entry, now)
 
@@ -197,7 +198,6 @@ class Core(Book):
             stat.answered(now - started)
             entry.recover()
             return ended.rest
-        stat.count += 1
         stat.errors += 1
         entry.failures += 1
         entry.shaky = True

@@ -41,7 +41,10 @@ class Openings(Desk):
         most = self.options.max_size
         if most is None or len(self.entries) < most:
             return
-        leaving = sum(e.state is DRAINING and not e.in_use for e in self.entries.values())
+        # A pop that is not done may be given up, and then its conns are back.
+        leaving = sum(
+            e.state is DRAINING and not e.in_use and e.popper is None for e in self.entries.values()
+        )
         if len(self.entries) - leaving >= most:
             raise PoolFull(
                 f"pool {self.name!r} holds {most} conns, max_size allows no more",

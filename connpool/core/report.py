@@ -54,6 +54,6 @@ def _entry(entry: Entry, now: float, name_of: Callable[[Any], str]) -> str:
 
 def _waiting(listing: Listing, now: float) -> Iterator[str]:
     for need in listing.line:
-        longest = now - need.first.arrived
+        longest = now - need.tickets[0].arrived
         what = f"method {show(need.method)}" + (" with a filter" if need.filter else "")
-        yield f"{len(need.tickets)} wait for {what}, the first for {longest:.3g} s"
+        yield f"{need.size} wait for {what}, the first for {longest:.3g} s"

@@ -45,9 +45,12 @@ class Backoff:
         >>> [round(Backoff(jitter=0).delay(n, lambda: 0.5), 2) for n in (1, 2, 3, 40)]
         [1.0, 1.6, 2.56, 120.0]
         """
-        # The exponent is bounded because a float is: 1.6 ** 2000 overflows.
-        wait = min(self.most, self.first * self.factor ** min(attempt - 1, 200))
-        return wait * (1 + self.jitter * (2 * rng() - 1))
+        try:
+            wait = min(self.most, self.first * self.factor ** (attempt - 1))
+        except OverflowError:
+            wait = self.most
+        # Whatever the settings are: the second attempt in a row is not made at once.
+        return max(wait * (1 + self.jitter * (2 * rng() - 1)), min(SHORTEST, floor(attempt)))
 
 
 def floor(attempt: int) -> float:

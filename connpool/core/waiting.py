@@ -11,12 +11,15 @@ once for all of them and not once for each.
 from __future__ import annotations
 
 import enum
+import heapq
 import math
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
+
+from .timers import SLACK
 
 if TYPE_CHECKING:
     from .candidates import Listing
@@ -43,30 +46,51 @@ class Standing(enum.Enum):
     OVER = "over"  # given up, or used up
 
 
-@attrs.define(eq=False)
+# As with the states of an entry: an attribute of an Enum class is dear to look up.
+NEW, QUEUED, GRANTED = Standing.NEW, Standing.QUEUED, Standing.GRANTED
+FAILED, OVER = Standing.FAILED, Standing.OVER
+
+
 class Ticket:
     """One caller's wish for a conn: what is asked, and where the wish stands.
 
     `deadline` is an instant, inf for none; `place` is the caller's place in the order of arrival,
-    which a moved call keeps.  `wake` is the driver's: the core never calls it.
+    which a moved call keeps.  `waiter` is the driver's, what its caller waits on: the core never
+    looks at it.
     """
 
-    resource: Hashable
-    method: Hashable = ANY
-    filter: Callable[[Any], Any] | None = None
-    by: Any = None
-    who: Any = None
-    arrived: float = 0.0
-    deadline: float = math.inf
-    place: float | None = None  # None: at the end of the line
-    cause: BaseException | None = None  # the last reason why a moved call did not happen
-    wake: Callable[[], Any] | None = None
-    standing: Standing = Standing.NEW
-    entry: Entry | None = None
-    error: BaseException | None = None
-    need: Need | None = None
-    id: int = 0
-    alarm: float = math.inf
+    # Written by hand: one is made for each caller that waits, and attrs would set every default.
+    __slots__ = (
+        "arrived", "by", "cause", "deadline", "entry", "error", "filter", "method", "need",
+        "place", "resource", "standing", "waiter", "who",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        resource: Hashable,
+        method: Hashable = ANY,
+        filter: Callable[[Any], Any] | None = None,
+        by: Any = None,
+        who: Any = None,
+        arrived: float = 0.0,
+        deadline: float = math.inf,
+        place: float | None = None,  # None: at the end of the line
+        cause: BaseException | None = None,  # the last reason why a moved call did not happen
+    ) -> None:
+        self.resource = resource
+        self.method = method
+        self.filter = filter
+        self.by = by
+        self.who = who
+        self.arrived = arrived
+        self.deadline = deadline
+        self.place = place
+        self.cause = cause
+        self.standing = NEW
+        self.waiter: Any = None
+        self.entry: Entry | None = None
+        self.error: BaseException | None = None
+        self.need: Need | None = None
 
     def again(self, cause: BaseException) -> Ticket:
         """The same wish once more, after a call that did not happen: same place, same deadline."""
@@ -89,36 +113,46 @@ class Ticket:
         return (self.place, self.arrived)
 
 
-@attrs.define(eq=False)
 class Need:
     """Tickets that want the same method through the same filter of one resource.
 
     `witness` is a conn that can still come and would serve them; as long as it is well nobody has
     to be asked whether their waiting makes sense.
+
+    Invariant: the first of `tickets` is queued.  One in the middle may have left: it is dropped
+    when it comes to the front, or when such ones outnumber the others.
     """
 
-    listing: Listing
-    method: Hashable
-    filter: Callable[[Any], Any] | None
-    witness: Entry | None = None
-    tickets: OrderedDict[Ticket, None] = attrs.field(factory=OrderedDict)
+    __slots__ = ("filter", "listing", "method", "size", "tickets", "witness")
 
-    @property
-    def first(self) -> Ticket:
-        """Who has waited longest."""
-        return next(iter(self.tickets))
+    def __init__(
+        self, listing: Listing, method: Hashable, filter: Callable[[Any], Any] | None
+    ) -> None:
+        self.listing = listing
+        self.method = method
+        self.filter = filter
+        self.witness: Entry | None = None
+        self.tickets: deque[Ticket] = deque()
+        self.size = 0  # how many of them are queued
 
     def add(self, ticket: Ticket) -> None:
-        """Put `ticket` at its place: mostly the end, the front for a call that was moved."""
+        """Put a moved call at its place, which is not the end."""
         tickets = self.tickets
-        if not tickets or next(reversed(tickets)).order < ticket.order:
-            tickets[ticket] = None
-        elif ticket.order < self.first.order:
-            tickets[ticket] = None
-            tickets.move_to_end(ticket, last=False)
-        else:
-            tickets[ticket] = None
-            self.tickets = OrderedDict.fromkeys(sorted(tickets, key=lambda t: t.order))
+        tickets.append(ticket)
+        if len(tickets) > 1 and ticket.order < tickets[-2].order:
+            self.tickets = deque(sorted(tickets, key=lambda t: t.order))
+            self.tidy()
+
+    def tidy(self) -> None:
+        """Drop those who have left: at the front always, elsewhere when they are many."""
+        tickets = self.tickets
+        while tickets and tickets[0].standing is not QUEUED:
+            tickets.popleft()
+        if len(tickets) > 2 * self.size + SLACK:
+            self.tickets = deque(t for t in tickets if t.standing is QUEUED)
+
+    def __iter__(self) -> Iterator[Ticket]:
+        return iter([ticket for ticket in self.tickets if ticket.standing is QUEUED])
 
 
 class Line:
@@ -127,41 +161,82 @@ class Line:
     Keyed by the filter's identity, not its hash or equality, which are the user's code.
     """
 
-    __slots__ = ("_needs",)
+    __slots__ = ("needs",)
 
     def __init__(self) -> None:
-        self._needs: dict[tuple[Hashable, int], Need] = {}
+        self.needs: dict[tuple[Hashable, int], Need] = {}
 
     def __iter__(self) -> Iterator[Need]:
-        return iter(tuple(self._needs.values()))
+        return iter(tuple(self.needs.values()))
 
     def __bool__(self) -> bool:
-        return bool(self._needs)
+        return bool(self.needs)
 
     def tickets(self) -> list[Ticket]:
         """Everybody who waits, in order of arrival."""
-        return sorted((t for need in self for t in need.tickets), key=lambda t: t.order)
+        return sorted((t for need in self for t in need), key=lambda t: t.order)
 
-    def join(self, ticket: Ticket, listing: Listing, witness: Entry | None) -> None:
-        """Let `ticket` wait."""
-        key = (ticket.method, id(ticket.filter))
-        need = self._needs.get(key)
-        if need is None:
-            need = self._needs[key] = Need(listing, ticket.method, ticket.filter)
+    def find(self, ticket: Ticket) -> Need | None:
+        """The need of those who already wait for the same as `ticket`."""
+        return self.needs.get((ticket.method, id(ticket.filter)))
+
+    def open(self, ticket: Ticket, listing: Listing, witness: Entry) -> Need:
+        """A need for what `ticket` asks for; nobody waits for the same yet."""
+        need = Need(listing, ticket.method, ticket.filter)
         need.witness = witness
-        need.add(ticket)
-        ticket.need = need
-        ticket.standing = Standing.QUEUED
+        self.needs[ticket.method, id(ticket.filter)] = need
+        return need
 
     def leave(self, ticket: Ticket, standing: Standing) -> None:
         """Let `ticket` wait no more."""
         need = ticket.need
         assert need is not None
-        del need.tickets[ticket]
-        if not need.tickets:
-            del self._needs[need.method, id(need.filter)]
         ticket.need = None
         ticket.standing = standing
+        need.size -= 1
+        if need.size:
+            need.tidy()
+        else:
+            del self.needs[need.method, id(need.filter)]
+
+
+class Deadlines:
+    """When the patience of those in line ends.
+
+    A heap of its own kind: who is served leaves it lazily, and an entry counts only while its
+    ticket is queued, so that being served costs nothing here.
+    """
+
+    __slots__ = ("_heap", "due")
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, float, int, Ticket]] = []
+        self.due = math.inf
+
+    def add(self, ticket: Ticket, number: int, waiting: int) -> None:
+        """`ticket` has queued; `number` is unique, `waiting` how many are in line."""
+        deadline = ticket.deadline
+        heap = self._heap
+        heapq.heappush(heap, (deadline, ticket.arrived, number, ticket))
+        if deadline < self.due:
+            self.due = deadline
+        if len(heap) > 2 * waiting + SLACK:
+            self._heap = [item for item in heap if item[3].standing is QUEUED]
+            heapq.heapify(self._heap)
+            self._look()
+
+    def pop(self, now: float) -> Ticket | None:
+        """A queued ticket whose deadline has come, or None."""
+        heap = self._heap
+        while heap and (heap[0][0] <= now or heap[0][3].standing is not QUEUED):
+            ticket = heapq.heappop(heap)[3]
+            if ticket.standing is QUEUED:
+                return ticket
+        self._look()
+        return None
+
+    def _look(self) -> None:
+        self.due = self._heap[0][0] if self._heap else math.inf
 
 
 @attrs.define(eq=False)
@@ -169,8 +244,8 @@ class Pop:
     """Somebody who waits to take conns out; done when nobody uses them any more."""
 
     entries: list[Entry]
+    waiter: Any = None  # the driver's
     begun: bool = False  # all its conns are out of service
-    wake: Callable[[], Any] | None = None
     done: bool = False
     infos: list[Any] = attrs.field(factory=list)  # the pictures of what was taken out
     error: BaseException | None = None
