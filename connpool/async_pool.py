@@ -153,14 +153,18 @@ class AsyncPool(AsyncBackstage):
         finally:
             if core.steps:
                 self._run_steps()
-        place = None if entry is None else core.arrivals - 0.5
+        arrivals = core.arrivals
         cause: BaseException | None = None
         while True:
             if entry is None:
                 deadline = arrived + (self._timeout if timeout is ... else timeout)
+                # A call that moves was served before whoever has queued since.
+                place = None if cause is None else arrivals - 0.5
                 ticket = Ticket(resource, method, filter, by, who, arrived, deadline, place, cause)
                 entry = await self._obtain(ticket, started)
-                place, started = ticket.place, time.monotonic()
+                started = time.monotonic()
+                if place is None and ticket.place is not None:
+                    arrivals = ticket.place + 0.5
             try:
                 reply = await entry.conn.call(method, payload)
             except BaseException as error:
@@ -168,7 +172,7 @@ class AsyncPool(AsyncBackstage):
                     raise
                 entry, cause = None, error
                 continue
-            if isinstance(reply, Reply):
+            if reply.__class__ is Reply:
                 return self._replied(entry, method, who, reply, started)
             core.give(entry, method, who, started, time.monotonic())
             if core.steps:

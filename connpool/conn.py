@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Collection, Hashable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, final
 
 import attrs
 
@@ -90,6 +90,7 @@ class AsyncConn(Protocol[R_co]):
         """See `Conn.methods`."""
 
 
+@final
 @attrs.define
 class Reply(Generic[R]):
     """A reply with something to say of the conn that gave it.

@@ -31,6 +31,7 @@ CALLERS = 12
 THINK = 0.006  # mean seconds between two calls of a caller
 TTL = 1.2  # seconds a conn to A may live
 LOOK = 0.1  # seconds between two looks at how it goes
+LATEST_KILL = 0.4  # of all the time
 WINDOW = 10  # looks that "calls/s" goes back
 
 
@@ -167,12 +168,17 @@ class Demo:
     def _acts(self) -> Iterator[tuple[float, Callable[[], bool]]]:
         """What happens, at which part of the time; one that gives False is tried again."""
         yield 0.3, self._kill
-        yield 0.4, self._look_at_the_damage
+        yield 0.45, self._look_at_the_damage
         yield 0.6, self._bring_back
         yield 0.6, self._all_revived
         yield math.inf, lambda: False
 
     def _kill(self) -> bool:
+        # A moment when not every conn to B carries a call shows both: those that were in flight,
+        # and one that finds its conn closed and moves to another.  We do not wait for it for long.
+        free = self._pool.infos(RESOURCE, lambda info: info.extra == "B" and not info.in_use)
+        if not free and self._elapsed < LATEST_KILL * self.seconds:
+            return False
         self._tell("B is killed: its connections are cut, whatever is on them")
         self._fate = f"killed at {self._elapsed:.1f} s"
         self.b.kill()
@@ -180,10 +186,7 @@ class Demo:
 
     def _look_at_the_damage(self) -> bool:
         told, moved = self._in_flight, self._ended["B", "closed"]
-        self._tell(
-            f"B's end: {told} {_calls(told)} in flight, and told so; "
-            f"{moved} found the conn closed, and moved on"
-        )
+        self._tell(f"of its calls {told} were in flight, and told so; {moved} moved to other conns")
         return True
 
     def _bring_back(self) -> bool:
@@ -226,7 +229,7 @@ class Demo:
         remarks = {
             "A": f"conns live {TTL} s: {self._ended['A', 'expired']} renewed",
             "B": self._fate,
-            "C": f"rests after {self.c.burst} calls: {kept} of {self.c.rests} kept",
+            "C": f"{self.c.burst} calls, then a rest: {kept} of {self.c.rests} kept",
         }
         return Glance(
             seconds=self.seconds,
@@ -241,7 +244,7 @@ class Demo:
                         for info in infos
                         if info.extra == station.name
                     ],
-                    rate=rates[station.name],
+                    rate=rates[station.name] if station.up else 0.0,
                     remark=remarks[station.name],
                 )
                 for station in self.stations
@@ -286,14 +289,10 @@ class Demo:
         return found
 
 
-def _calls(number: int) -> str:
-    return "call was" if number == 1 else "calls were"
-
-
 def run(seconds: float = 7.0, seed: int | None = None) -> int:
-    """Play the demo on stdout; 0 where servers and callers agree, else 1.
+    """Play the demo on stdout; gives 0 where servers and callers agree, else 1.
 
-    Ctrl-C ends it early, in good order; a second one at once.
+    Ctrl-C ends it early, in good order; a second one at once.  For the main thread only.
     """
     # The attempts to reach a dead server are logged; here the screen tells that story.
     logging.getLogger("connpool").addHandler(logging.NullHandler())

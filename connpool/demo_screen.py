@@ -20,10 +20,10 @@ from .demo_ledger import Audit
 
 News = Sequence[tuple[float, str]]  # seconds since the start, and what happened then
 
-BAR = 16  # signs
+BAR = 12  # signs
 FASTEST = 100.0  # calls/s that fill a bar until there are more
 NEWEST = 6  # how much of the news stays in sight
-BLANK = " " * 42  # what stands before a remark in the table
+BLANK = " " * 39  # what stands before a remark in the table
 MOST_DIFFERENCES = 10  # how many are written out
 
 # What a conn does: the sign for it, what to draw where that sign cannot be, and its colour.
@@ -225,7 +225,7 @@ def table(end: Ending) -> Iterator[str]:
     yield f"After {end.elapsed:.1f} s:"
     yield ""
     yield _row("calls answered", f"{found.answered:,}", _listed(end.done, "{} did {:,}"))
-    yield _row("in flight when B was killed", found.in_flight, "each caller got an error")
+    yield _row("in flight when B died", found.in_flight, "each caller got an error")
     if end.told is not None:
         yield from textwrap.wrap(f'"{end.told}"', 78, initial_indent=BLANK, subsequent_indent=BLANK)
     yield _row("refused by the pool", found.refused, "no conn within the timeout")
@@ -237,16 +237,12 @@ def table(end: Ending) -> Iterator[str]:
     kept = end.rests - len(found.early)
     yield _row("cooldowns respected", f"{kept} of {end.rests}", "as server C saw it")
     half, most = (f"{1000 * percentile(end.took, percent):.1f} ms" for percent in (50, 99))
-    yield _row("a whole call, p50", half, "from asking the pool to holding the answer")
+    yield _row("a whole call, p50", half, "from asking to having the answer")
     yield _row("a whole call, p99", most, "")
     yield ""
     yield (
-        f"The servers did {found.done:,} calls.  The callers hold {found.answered:,} answers, and "
-        f"{found.in_flight} of them"
-    )
-    yield (
-        f"were told that B died on them: {found.in_flight_done} had been done, "
-        f"{found.in_flight - found.in_flight_done} had not."
+        f"Servers: {found.done:,} calls done.  Callers: {found.answered:,} answered, "
+        f"{found.in_flight_done} done while in flight."
     )
     yield from _differences(found)
     yield (
@@ -267,7 +263,7 @@ def _differences(found: Audit) -> Iterator[str]:
 
 
 def _row(what: str, figure: object, remark: str) -> str:
-    return f"  {what:27} {figure:>9}   {remark}".rstrip()
+    return f"  {what:24} {figure:>9}   {remark}".rstrip()
 
 
 def _listed(counts: Mapping[str, int], each: str) -> str:

@@ -32,7 +32,7 @@ WINDOW = 8
 class Group:
     """Entries that can serve the same requests, and the rotation of those that are free."""
 
-    __slots__ = ("free", "listings", "members", "methods", "resource", "shut")
+    __slots__ = ("free", "line", "listings", "members", "methods", "resource", "shut")
 
     def __init__(
         self, resource: Any, methods: frozenset[Hashable], listings: tuple[Listing, ...]
@@ -40,6 +40,8 @@ class Group:
         self.resource = resource
         self.methods = methods
         self.listings = listings
+        # Where those wait whom this group can serve, if it is one line.
+        self.line = listings[0].line if len(listings) == 1 else None
         self.members: dict[int, Entry] = {}
         self.free: deque[Entry] = deque()
         self.shut: list[Offer] = []  # offers that have found the rotation empty

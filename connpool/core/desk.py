@@ -162,8 +162,6 @@ class Desk:
 
         Who joins others that wait for the same is spared the questions they were asked.
         """
-        if self._max_waiting is not None and ticket.place is None:
-            self._refuse_full(self._max_waiting)
         listing = self._listings.get(ticket.resource)
         need = listing.line.find(ticket) if listing is not None else None
         if (
@@ -173,6 +171,8 @@ class Desk:
             or _maybe_own(need.witness, ticket.who)
         ):
             need = self._open_need(ticket, now)
+        elif self._max_waiting is not None:
+            self._refuse_full(ticket, self._max_waiting)
         arrivals = self.arrivals
         ticket.standing = QUEUED
         if ticket.place is None:
@@ -203,13 +203,16 @@ class Desk:
         if ticket.deadline <= now:
             raise self._timeout(ticket, listing, now)
         self._refuse_nested(ticket, offer, now)
+        if self._max_waiting is not None:
+            self._refuse_full(ticket, self._max_waiting)
         need = listing.line.find(ticket)
         if need is None:
             need = listing.line.open(ticket, listing, hope)
         return need
 
-    def _refuse_full(self, most: int) -> None:
-        if self.waiting >= most:
+    def _refuse_full(self, ticket: Ticket, most: int) -> None:
+        """No more than `most` may wait; a call that was moved had its place already."""
+        if ticket.place is None and self.waiting >= most:
             raise PoolFull(
                 f"pool {self.name!r}: {self.waiting} callers wait already, max_waiting is {most}",
                 pool=self.name,
@@ -274,24 +277,38 @@ class Desk:
 
     def _serve(self, entry: Entry, now: float) -> None:
         """Give the free places of a READY entry to those who wait; the rest to the rotation."""
-        assert entry.group is not None
+        group = entry.group
+        assert group is not None
+        if group.line is not None and len(group.line.needs) == 1 and entry.users is None:
+            # Nearly always one need for one place: the same as below, without the questions.
+            (need,) = group.line.needs.values()
+            if need.filter is None and need.method in group.methods and not entry.in_use:
+                self._grant(need, entry, now)
+                return
         try:
             while self.waiting and entry.in_use < entry.capacity:
-                need = self._next_for(entry, now)
-                if need is None:
+                found = self._next_for(entry, now)
+                if found is None:
                     break
-                self._grant(need, entry, now)
+                self._grant(found, entry, now)
         finally:  # an interrupt out of somebody's filter must not cost the conn its place
             if entry.in_use < entry.capacity:
-                entry.group.join(entry)
+                group.join(entry)
 
     def _grant(self, need: Need, entry: Entry, now: float) -> None:
         """Give a place to the first of `need`."""
-        ticket = need.tickets.popleft()
-        need.listing.line.leave(ticket, GRANTED)
+        tickets = need.tickets
+        ticket = tickets.popleft()
+        ticket.standing = GRANTED
+        ticket.need = None
+        ticket.entry = entry
+        need.size -= 1
+        if not need.size:
+            need.listing.line.close(need)
+        elif tickets[0].standing is not QUEUED:
+            need.tidy()
         self.waiting -= 1
         entry.take_place(ticket.who, now)
-        ticket.entry = entry
         self.steps.append(ticket)
 
     def _next_for(self, entry: Entry, now: float) -> Need | None:

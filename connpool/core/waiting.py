@@ -197,46 +197,62 @@ class Line:
         if need.size:
             need.tidy()
         else:
-            del self.needs[need.method, id(need.filter)]
+            self.close(need)
+
+    def close(self, need: Need) -> None:
+        """Nobody has this need any more."""
+        del self.needs[need.method, id(need.filter)]
 
 
 class Deadlines:
     """When the patience of those in line ends.
 
-    A heap of its own kind: who is served leaves it lazily, and an entry counts only while its
-    ticket is queued, so that being served costs nothing here.
+    Callers with one timeout queue in the order of their deadlines, so a queue holds them; only who
+    is less patient than those before goes into the heap.  Who is served leaves both lazily: a
+    ticket counts only while it is queued.
     """
 
-    __slots__ = ("_heap", "due")
+    __slots__ = ("_heap", "_queue", "due")
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, float, int, Ticket]] = []
-        self.due = math.inf
+        self._queue: deque[Ticket] = deque()
+        self._heap: list[tuple[float, int, Ticket]] = []
+        self.due = math.inf  # nobody's patience ends before
 
     def add(self, ticket: Ticket, number: int, waiting: int) -> None:
         """`ticket` has queued; `number` is unique, `waiting` how many are in line."""
-        deadline = ticket.deadline
-        heap = self._heap
-        heapq.heappush(heap, (deadline, ticket.arrived, number, ticket))
+        deadline, queue = ticket.deadline, self._queue
+        while queue and queue[0].standing is not QUEUED:
+            queue.popleft()
+        if not queue or deadline >= queue[-1].deadline:
+            queue.append(ticket)
+        else:
+            heapq.heappush(self._heap, (deadline, number, ticket))
         if deadline < self.due:
             self.due = deadline
-        if len(heap) > 2 * waiting + SLACK:
-            self._heap = [item for item in heap if item[3].standing is QUEUED]
-            heapq.heapify(self._heap)
-            self._look()
+        if len(queue) + len(self._heap) > 2 * waiting + SLACK:
+            self._tidy()
 
     def pop(self, now: float) -> Ticket | None:
         """A queued ticket whose deadline has come, or None."""
-        heap = self._heap
-        while heap and (heap[0][0] <= now or heap[0][3].standing is not QUEUED):
-            ticket = heapq.heappop(heap)[3]
+        heap, queue = self._heap, self._queue
+        while queue and (queue[0].standing is not QUEUED or queue[0].deadline <= now):
+            ticket = queue.popleft()
             if ticket.standing is QUEUED:
                 return ticket
-        self._look()
+        while heap and (heap[0][2].standing is not QUEUED or heap[0][0] <= now):
+            ticket = heapq.heappop(heap)[2]
+            if ticket.standing is QUEUED:
+                return ticket
+        first = queue[0].deadline if queue else math.inf
+        self.due = min(first, heap[0][0]) if heap else first
         return None
 
-    def _look(self) -> None:
-        self.due = self._heap[0][0] if self._heap else math.inf
+    def _tidy(self) -> None:
+        """Drop those who have left from the middle."""
+        self._queue = deque(ticket for ticket in self._queue if ticket.standing is QUEUED)
+        self._heap = [item for item in self._heap if item[2].standing is QUEUED]
+        heapq.heapify(self._heap)
 
 
 @attrs.define(eq=False)
