@@ -153,7 +153,7 @@ class AsyncPool(AsyncBackstage):
         finally:
             if core.steps:
                 self._run_steps()
-        arrivals = core.arrivals
+        arrivals: float = core.arrivals
         cause: BaseException | None = None
         while True:
             if entry is None:
