@@ -186,7 +186,7 @@ class Demo:
 
     def _look_at_the_damage(self) -> bool:
         told, moved = self._in_flight, self._ended["B", "closed"]
-        self._tell(f"of its calls {told} were in flight, and told so; {moved} moved to other conns")
+        self._tell(f"calls in flight there, and told so: {told}; calls moved elsewhere: {moved}")
         return True
 
     def _bring_back(self) -> bool:

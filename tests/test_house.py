@@ -79,11 +79,18 @@ ROOMS: dict[str, Room] = {
     ".async_pool": Room(".core .core.* .conn .errors .face .async_backstage", libraries="anyio"),
     # one row for an adapter that needs a library, or shares a module with another one
     ".adapters": Room(),
-    ".adapters.text": Room(".conn .errors .adapters.text_wire"),
+    ".adapters.agent": Room(".conn .errors .adapters.agent_rules"),
+    ".adapters.async_agent": Room(".conn .errors .adapters.agent_rules", libraries="anyio"),
+    ".adapters.text_client": Room(".conn .errors .adapters.text_wire"),
+    ".adapters.text": Room(".conn .errors .adapters.text_wire .adapters.text_client"),
+    ".adapters.async_text": Room(
+        ".conn .errors .adapters.text_wire .adapters.text_client", libraries="anyio"
+    ),
     ".adapters.text_server": Room(".conn .errors .adapters.text_wire"),
     ".adapters.*": Room(".conn .errors"),
     # around the house
     ".testing": Room(".core .core.* .conn .errors .pool .async_pool", libraries="anyio"),
+    ".demo_*": Room(".*"),
     ".demo": Room(".*", libraries="anyio trio"),
     ".__main__": Room(".*", libraries="anyio trio"),
 }
@@ -186,6 +193,8 @@ def test_a_module_imports_only_what_its_row_allows(module: str) -> None:
         (".adapters.text", "from ..core import Core", ".core"),
         (".adapters.text", "from .agent import Agent", ".adapters.agent"),
         (".adapters.text", "import httpx", "httpx"),
+        (".adapters.text", "import anyio", "anyio"),
+        (".adapters.async_text", "import anyio.lowlevel", None),
         (".testing", "from .pool import Pool", None),
     ],
 )
