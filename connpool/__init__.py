@@ -44,7 +44,7 @@ is said at once:
 
 >>> pool.call("counter", "sing")
 Traceback (most recent call last):
-connpool.errors.MethodError: pool 'office' has ..., none with the method 'sing'; they have ...
+connpool.errors.MethodError: pool 'office': of ... no conn has the method 'sing'; they have ...
 >>> pool.close()
 
 Where to read on:

@@ -279,7 +279,7 @@ def refusal(listing: Listing | None, ticket: Ticket, pool: str, now: float) -> P
     elif not (able := [e for e in known if serves(e, ticket.method, states)]):
         methods = {method for entry in known if entry.group for method in entry.group.methods}
         error = MethodError(
-            f"pool {pool!r} has {len(known)} conns to {show(ticket.resource)}, none with the "
+            f"pool {pool!r}: of {len(known)} open to {show(ticket.resource)} no conn has the "
             f"method {show(ticket.method)}; they have {', '.join(sorted(map(show, methods)))}",
             **asked,
             method=ticket.method,
@@ -287,12 +287,12 @@ def refusal(listing: Listing | None, ticket: Ticket, pool: str, now: float) -> P
         )
     else:
         error = FilterError(
-            f"pool {pool!r} has {len(able)} conns to {show(ticket.resource)} with the method "
-            f"{show(ticket.method)}, none of them passes the filter {show(ticket.filter)}",
+            f"pool {pool!r}: of {len(able)} open to {show(ticket.resource)} with the method "
+            f"{show(ticket.method)} no conn passes the filter {show(ticket.filter)}",
             **asked,
             method=ticket.method,
             candidates=len(able),
         )
-    cause = ticket.cause or (listing.last_error if listing is not None else None)
-    error.__cause__ = cause
+    last = listing.last_error if listing is not None else None
+    error.__cause__ = last or ticket.cause
     return error

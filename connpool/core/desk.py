@@ -255,7 +255,7 @@ class Desk:
         self._tally.timeouts += 1
         error = PoolTimeout(
             f"pool {self.name!r}: no conn to {show(ticket.resource)} became free in "
-            f"{waited:.3g} s; {self.waiting} other callers wait, {listing.live} conns are alive",
+            f"{waited:.2f} s; {self.waiting} other callers wait, {listing.live} alive",
             pool=self.name,
             resource=ticket.resource,
             method=ticket.method,
@@ -263,7 +263,7 @@ class Desk:
             timeout=ticket.deadline - ticket.arrived,
             waiting=self.waiting,
         )
-        error.__cause__ = ticket.cause or listing.last_error
+        error.__cause__ = listing.last_error or ticket.cause
         return error
 
     def _expire_tickets(self, now: float) -> None:

@@ -93,6 +93,7 @@ class Life(Openings):
         entry.broken, entry.reason = False, ""
         self._set_ttl(entry, now)
         self._regroup(entry, what, now)
+        self._blame(entry, None)  # it is well again: what went wrong explains nothing any more
         self._move(entry, COOLING if rest else READY)
         if rest:
             self._arm(entry, entry.rest_until)
@@ -175,7 +176,7 @@ class Life(Openings):
             return now
         return now + self.options.backoff.delay(entry.streak - 1, self._rng)
 
-    def _blame(self, entry: Entry, error: BaseException) -> None:
+    def _blame(self, entry: Entry, error: BaseException | None) -> None:
         """Remember the failure for those who will ask why they waited in vain."""
         if entry.group is not None:
             for listing in entry.group.listings:
@@ -263,6 +264,10 @@ class Life(Openings):
             self._serve(entry, now)
         elif entry.state is REVIVING and permit is None and not entry.open:
             self._onward(entry, now)
+        self._rearm(entry, now)
+
+    def _rearm(self, entry: Entry, now: float) -> None:
+        """Set the alarm for what is next in the life of `entry`."""
         due = self._next_alarm(entry, now)
         if due < math.inf:
             self._arm(entry, due)

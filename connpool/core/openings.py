@@ -81,6 +81,7 @@ class Openings(Desk):
         self.permits.discard(permit)
         if permit.entry.permit is permit:
             permit.entry.permit = None
+            self._alarms.clear(permit.entry)  # it rang for the permit; see `_rearm`
         self._free_slot(permit, now)
 
     def _free_slot(self, permit: Permit, now: float) -> None:

@@ -46,9 +46,9 @@ def _entry(entry: Entry, now: float, name_of: Callable[[Any], str]) -> str:
     if entry.in_use:
         holders = entry.users if entry.users is not None else [entry.user]
         names = ", ".join(name_of(holder) for holder in holders)
-        text += f" by {names}, the last for {now - entry.since:.3g} s"
+        text += f" by {names}, the last for {now - entry.since:.2f} s"
     if entry.rest_until > now:
-        text += f", rests {entry.rest_until - now:.3g} s"
+        text += f", rests {entry.rest_until - now:.1f} s"
     return text
 
 
@@ -56,4 +56,4 @@ def _waiting(listing: Listing, now: float) -> Iterator[str]:
     for need in listing.line:
         longest = now - need.tickets[0].arrived
         what = f"method {show(need.method)}" + (" with a filter" if need.filter else "")
-        yield f"{need.size} wait for {what}, the first for {longest:.3g} s"
+        yield f"{need.size} wait for {what}, the first for {longest:.2f} s"

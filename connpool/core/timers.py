@@ -53,6 +53,7 @@ class Timers(Generic[T]):
             item.alarm = math.inf
             self._live -= 1
             self._tidy()
+            self._look()
 
     def pop(self, now: float) -> T | None:
         """An item whose alarm has come, with its alarm taken off; None when there is none."""
@@ -63,8 +64,15 @@ class Timers(Generic[T]):
                 item.alarm = math.inf
                 self._live -= 1
                 return item
-        self.due = heap[0][0] if heap else math.inf
+        self._look()
         return None
+
+    def _look(self) -> None:
+        """Drop the dead alarms on top, and see what is due next."""
+        heap = self._heap
+        while heap and heap[0][2].alarm != heap[0][0]:
+            heapq.heappop(heap)
+        self.due = heap[0][0] if heap else math.inf
 
     def _tidy(self) -> None:
         heap = self._heap

@@ -1,0 +1,147 @@
+"""Supply: how many conns to a resource there should be, and when to open one more.
+
+Owns the sizes, the pauses between failures and what conns of one supply have in common.  Refuses
+to know entries, tickets and time as such: it is asked with numbers and answers with numbers.
+
+Invariant: `0 <= min_size`, `1 <= max_size`, and what `wanted` gives never leads beyond `max_size`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import attrs
+
+from ..conn import seconds
+from ..errors import show
+from . import revive
+from .options import check_limit, check_revive, check_ttl
+
+# While somebody waits, pauses between attempts grow no longer than this many seconds: the caller's
+# patience is 30 by default, and a server that is back should not find everybody gone.
+WANTED = 2.0
+
+# A ttl is shortened by up to this share, and idle checks are brought forward by it, so that conns
+# born together do not die together (a jitter of 2.5 % was too little: HikariCP).
+SPREAD = 0.25
+
+
+def _ttl(value: Any) -> float | None:
+    return check_ttl(value)
+
+
+def _idle(value: Any) -> float:
+    return math.inf if value is None else seconds(value, "max_idle", infinite=True)
+
+
+def _connect_timeout(value: Any) -> float:
+    return math.inf if value is None else seconds(value, "connect_timeout", infinite=True)
+
+
+def _interval(value: Any) -> float:
+    if value is None:
+        return math.inf
+    interval = seconds(value, "ping_interval", infinite=True)
+    if not interval:
+        raise ValueError(f"ping_interval: expected more than 0 seconds, got {show(value)}")
+    return interval
+
+
+@attrs.define(eq=False)
+class Supply:
+    """Conns of one kind to one resource, made as they are needed.
+
+    `unborn` are being opened.  `owed` are those that died and are to be replaced though nobody
+    asks for them.  `failures` counts failed openings since the last one that went well, and until
+    `retry_at` none is tried; `over` says that none will ever be tried again.
+    """
+
+    resource: Hashable
+    factory: Callable[[], Any]
+    setup: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+    extra: Any = None
+    ttl: float | None = attrs.field(default=None, converter=_ttl)
+    revive: bool | str = attrs.field(default=True, converter=check_revive)
+    min_size: int = 0
+    max_size: int = 10
+    max_idle: float = attrs.field(default=600.0, converter=_idle)
+    connect_timeout: float = attrs.field(default=10.0, converter=_connect_timeout)
+    ping_interval: float = attrs.field(default=math.inf, converter=_interval)
+    id: int = 0
+    alarm: float = math.inf
+    size: int = 0
+    unborn: int = 0
+    owed: int = 0
+    failures: int = 0
+    retry_at: float = -math.inf
+    over: BaseException | None = None
+    withdrawn: bool = False
+    methods: frozenset[Hashable] | None = None  # of the last one opened, None before that
+
+    def __attrs_post_init__(self) -> None:
+        if not callable(self.factory):
+            raise TypeError(f"factory: expected a function that makes a conn, got {show(self.factory)}")
+        self.resize(self.min_size, self.max_size)
+
+    def resize(self, min_size: Any, max_size: Any) -> None:
+        """Set both sizes, or raise and change nothing."""
+        for what, value, least in (("min_size", min_size, 0), ("max_size", max_size, 1)):
+            if check_limit(value, what, least=least) is None:
+                raise TypeError(f"{what}: expected a whole number from {least} up, got None")
+        if min_size > max_size:
+            raise ValueError(f"min_size: expected at most max_size, {max_size}, got {min_size}")
+        self.min_size, self.max_size = min_size, max_size
+
+    @property
+    def hopeful(self) -> bool:
+        """Whether it may open another one, now or later."""
+        return self.over is None and not self.withdrawn
+
+    def wanted(self, waiting: int, now: float) -> int:
+        """How many more to begin opening, where `waiting` callers could be served by one each.
+
+        One on its way counts for a caller, since it will serve whoever is first then.  After a
+        failure one is tried at a time: a server that has just come up is not stormed.
+
+        >>> supply = Supply("db", object, min_size=2, max_size=4)
+        >>> supply.wanted(0, now=0.0), supply.wanted(9, now=0.0)
+        (2, 4)
+        """
+        if not self.hopeful or now < self.retry_at:
+            return 0
+        room = self.max_size - self.size
+        asked = max(self.min_size - self.size, waiting - self.unborn, self.owed)
+        if self.failures:
+            room = min(room, 1 - self.unborn)
+        return max(0, min(asked, room))
+
+    def succeeded(self) -> None:
+        """One was opened: all is well again."""
+        self.failures = 0
+        self.retry_at = -math.inf
+
+    def failed(
+        self,
+        error: BaseException,
+        waiting: int,
+        now: float,
+        backoff: revive.Backoff,
+        rng: Callable[[], float],
+    ) -> None:
+        """One could not be opened: when to try again, if ever."""
+        self.failures += 1
+        wait = revive.after_failure(error, self.failures, backoff, rng)
+        if math.isinf(wait):
+            self.over = error
+        else:
+            self.retry_at = now + (min(wait, WANTED) if waiting else wait)
+
+    def hurry(self, now: float) -> None:
+        """Somebody has begun to wait: a long pause is cut short."""
+        self.retry_at = min(self.retry_at, now + WANTED)
+
+    def lifetime(self, rng: Callable[[], float]) -> float | None:
+        """The ttl of the next one: spread, and only ever shortened."""
+        return None if self.ttl is None else self.ttl * (1 - SPREAD * rng())
