@@ -16,8 +16,8 @@ import attrs
 
 from ..conn import seconds
 from ..errors import show
-from . import revive
 from .options import check_limit, check_revive, check_ttl
+from .revive import Backoff, after_failure
 
 # While somebody waits, pauses between attempts grow no longer than this many seconds: the caller's
 # patience is 30 by default, and a server that is back should not find everybody gone.
@@ -82,7 +82,7 @@ class Supply:
 
     def __attrs_post_init__(self) -> None:
         if not callable(self.factory):
-            raise TypeError(f"factory: expected a function that makes a conn, got {show(self.factory)}")
+            raise TypeError(f"factory: expected a function, got {show(self.factory)}")
         self.resize(self.min_size, self.max_size)
 
     def resize(self, min_size: Any, max_size: Any) -> None:
@@ -127,12 +127,12 @@ class Supply:
         error: BaseException,
         waiting: int,
         now: float,
-        backoff: revive.Backoff,
+        backoff: Backoff,
         rng: Callable[[], float],
     ) -> None:
         """One could not be opened: when to try again, if ever."""
         self.failures += 1
-        wait = revive.after_failure(error, self.failures, backoff, rng)
+        wait = after_failure(error, self.failures, backoff, rng)
         if math.isinf(wait):
             self.over = error
         else:
