@@ -107,6 +107,7 @@ class Entry:
     streak: int = 0  # deaths and failed inits since it last answered a call
     failures: int = 0  # failed calls since then
     refusals: int = 0  # times it said Busy since then
+    in_turn: bool = False  # stands in line for a slot, to be opened
     permit: Permit | None = None
     popper: Pop | None = None
     stats: dict[Hashable, Stat] | None = None

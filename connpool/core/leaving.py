@@ -108,9 +108,7 @@ class Leaving(Life):
         left = [entry for entry in self.entries.values() if entry.in_use or entry.permit]
         pictures = [snapshot(entry, now) for entry in left]
         for entry in left:
-            entry.permit = None
             if entry.open:
                 self._close(entry, outcome.POOL_CLOSED, now)
-                entry.permit = None
             self._forget(entry)
         return pictures

@@ -79,9 +79,8 @@ class Openings(Desk):
         if permit not in self.permits:
             raise RuntimeError(f"the permit to {permit.work.value} came back twice")
         self.permits.discard(permit)
-        if permit.entry.permit is permit:
-            permit.entry.permit = None
-            self._alarms.clear(permit.entry)  # it rang for the permit; see `_rearm`
+        permit.entry.permit = None
+        self._alarms.clear(permit.entry)  # it rang for the permit; see `_rearm`
         self._free_slot(permit, now)
 
     def _free_slot(self, permit: Permit, now: float) -> None:
@@ -91,29 +90,20 @@ class Openings(Desk):
             self._grant_openings(now)
 
     def _open_when_due(self, entry: Entry, now: float) -> None:
-        if entry.rest_until <= now:
+        if entry.rest_until > now:
+            self._arm(entry, entry.rest_until)
+        elif not entry.in_turn:
+            entry.in_turn = True
             self._to_open.append(entry)
             self._grant_openings(now)
-        else:
-            self._arm(entry, entry.rest_until)
 
     def _grant_openings(self, now: float) -> None:
         """Hand out permits to open while there are slots, in the order they were asked for."""
         while self._to_open and self._connecting < self.options.max_connecting:
             entry = self._to_open.popleft()
-            if _may_open(entry, now):
+            entry.in_turn = False
+            if entry.state is REVIVING:  # it may have left meanwhile
                 permit = self._issue(Work.OPEN, entry, now + self.options.connect_timeout)
                 permit.holds_slot = True
                 self._connecting += 1
                 self.steps.append(permit)
-
-
-def _may_open(entry: Entry, now: float) -> bool:
-    """Whether an entry that asked for a slot still wants one: much may have passed since."""
-    return (
-        entry.state is REVIVING
-        and entry.permit is None
-        and not entry.open
-        and not entry.in_use
-        and entry.rest_until <= now
-    )

@@ -434,3 +434,14 @@ def test_nothing_is_remembered_of_a_resource_without_conns_and_waiters() -> None
         bench.pop(entry)
     assert bench.core.listings() == []
     assert not bench.core._directory._groups
+
+
+def test_kinds_of_conn_that_have_left_do_not_pile_up() -> None:
+    """Beside one that stays, and whether their rotations were found empty or not."""
+    bench = Bench()
+    bench.conn()
+    bench.ask()
+    for number in range(50):
+        bench.pop(bench.conn(methods=["m", number]))
+    offer = bench.core._listings["a"].offers["m"]
+    assert len(offer.rotation) <= 1 + len(offer.groups)

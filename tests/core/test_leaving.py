@@ -160,14 +160,6 @@ def test_a_pop_that_is_done_cannot_be_given_up() -> None:
     assert not bench.core.entries
 
 
-def busy_pop(**known: Any) -> tuple[Bench, Any, Any, Pop]:
-    """A conn with two users that somebody would like to take out."""
-    bench = Bench()
-    entry = bench.conn(capacity=2, **known)
-    ticket, _ = bench.ask(), bench.ask()
-    return bench, entry, ticket, bench.pop(entry)
-
-
 def test_a_rest_goes_on_after_a_pop_that_was_given_up() -> None:
     """It is not lent before its time."""
     bench = Bench()
@@ -186,8 +178,11 @@ def test_a_rest_goes_on_after_a_pop_that_was_given_up() -> None:
 @pytest.mark.parametrize("revive", [True, False])
 def test_a_conn_that_expired_during_a_pop_that_was_given_up_is_not_lent(revive: bool) -> None:
     """Not even where it rests longer than it lives."""
-    bench, entry, ticket, pop = busy_pop(ttl=5.0, revive=revive)
-    bench.end(ticket, Reply(1, cooldown=99.0))
+    bench = Bench()
+    entry = bench.conn(capacity=2, ttl=5.0, revive=revive)
+    rests, _ = bench.ask(), bench.ask()
+    bench.end(rests, Reply(1, cooldown=99.0))
+    pop = bench.pop(entry)
     bench.at(6.0)
     bench.unpop(pop)
     assert bench.core.count(6.0) == 0
@@ -259,6 +254,20 @@ def test_a_revival_waits_for_its_time_after_a_pop_that_was_given_up() -> None:
     assert bench.opening().entry is entry
 
 
+def test_a_conn_that_was_revived_long_since_goes_back_into_service() -> None:
+    """Why it was given up an earlier time does not count."""
+    bench = Bench()
+    entry = bench.conn(capacity=2, revive=True)
+    bench.end(bench.ask(), OSError("torn"))
+    bench.work()
+    first, _ = bench.ask(), bench.ask()
+    pop = bench.pop(entry)
+    bench.answer(first)
+    bench.unpop(pop)
+    assert holder(bench.ask()) is entry
+    assert not bench.permits
+
+
 # -- close -----------------------------------------------------------------------------------------
 
 
@@ -316,6 +325,7 @@ def test_a_conn_that_is_opened_while_the_pool_closes_is_closed_again() -> None:
     bench = Bench()
     succeeds, fails = bench.admit(), bench.admit()
     bench.close()
+    assert bench.core.busy(None)
     assert bench.opened(succeeds) is None
     bench.failed(fails)
     closing = bench.closing()

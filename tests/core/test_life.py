@@ -8,7 +8,7 @@ import pytest
 
 from connpool.conn import Reply
 from connpool.core import Standing
-from connpool.errors import Busy, CallError, Closed, PoolClosed, ResourceError
+from connpool.errors import Busy, CallError, Closed, PoolClosed, PoolTimeout, ResourceError
 from tests.core.bench import Bench, error_of, granted, holder, queued
 
 
@@ -204,6 +204,30 @@ def test_nobody_is_given_a_dead_conn() -> None:
         bench.ask()
 
 
+def test_a_conn_that_was_dead_once_is_not_closed_under_its_users_later() -> None:
+    """It is as good as new: when it expires its call goes on to the end."""
+    bench = Bench()
+    bench.conn(ttl=5.0, revive=True)
+    bench.end(bench.ask(), OSError("torn"))
+    bench.work()
+    running = bench.ask()
+    bench.at(5.0)
+    assert not bench.permits
+    bench.answer(running)
+    assert bench.closing().reason == "expired"
+
+
+def test_who_waited_too_long_for_a_conn_that_dies_is_told_that_he_waited_too_long() -> None:
+    """Time comes first, also where the driver comes late."""
+    bench = Bench()
+    bench.conn()
+    running, late, in_time = bench.ask(), bench.ask(timeout=1.0), bench.ask()
+    bench.now = 2.0
+    bench.end(running, OSError("torn"))
+    assert isinstance(error_of(late), PoolTimeout)
+    assert isinstance(error_of(in_time), ResourceError)
+
+
 # -- expiry ----------------------------------------------------------------------------------------
 
 
@@ -271,6 +295,28 @@ def test_a_conn_that_expires_while_it_rests_does_not_come_back() -> None:
     waiting = bench.ask()
     bench.at(11.0)
     assert isinstance(error_of(waiting), ResourceError)
+
+
+def test_a_return_at_the_end_of_its_life_closes_a_conn_at_once() -> None:
+    """With nobody waiting, and without a look at the clock in between."""
+    bench = Bench()
+    bench.conn(ttl=5.0)
+    running = bench.ask()
+    bench.now = 5.0
+    bench.answer(running)
+    assert bench.closing().reason == "expired"
+
+
+def test_a_rest_that_became_longer_does_not_hide_the_end_of_a_life() -> None:
+    """The alarm for the shorter rest rings early, and sets the one that is next."""
+    bench = Bench()
+    bench.conn(ttl=5.0, capacity=2)
+    first, second = bench.ask(), bench.ask()
+    bench.end(first, Busy(3.0))
+    bench.end(second, Busy(9.0))
+    bench.at(3.0)
+    bench.at(5.0)
+    assert bench.closing().reason == "expired"
 
 
 def test_an_alarm_for_a_rest_does_not_hide_the_end_of_a_life() -> None:

@@ -114,6 +114,38 @@ def test_who_is_opened_for_the_first_time_waits_for_no_slot() -> None:
     assert bench.core.count(0.0) == 3
 
 
+@pytest.mark.parametrize("how", ["update", "pop that is given up"])
+def test_a_conn_that_stands_in_line_for_a_slot_stands_there_once(how: str) -> None:
+    """Whatever is done with it meanwhile: its init is not called again while it is open."""
+    bench, conns = three_to_revive(max_connecting=1)
+    busy = bench.conn()
+    bench.ask()
+    opening, waits = bench.opening(), conns[1]
+    if how == "update":
+        bench.update("a", filter=lambda info: info.id == waits.id, ttl=0.0)
+        bench.update("a", ttl=60.0)
+    else:
+        bench.unpop(bench.pop(waits, busy))
+    bench.opened(opening)
+    opening = bench.opening()
+    assert opening.entry is waits
+    bench.opened(opening)
+    assert waits.state.value == "ready"
+    assert [permit.entry for permit in bench.permits] == [conns[2]]
+
+
+def test_a_connect_that_hangs_is_noticed_though_an_alarm_rang_before() -> None:
+    """The alarm of what the conn did earlier does not take the place of this one."""
+    bench, _ = three_to_revive(max_connecting=1, connect_timeout=10.0)
+    hung = bench.opening()
+    bench.update("a", filter=lambda info: info.id == hung.entry.id, ttl=5.0)
+    bench.at(5.0)
+    assert not bench.permits
+    bench.at(10.0)
+    assert hung.overdue
+    assert bench.opening().entry is not hung.entry
+
+
 # -- max_size --------------------------------------------------------------------------------------
 
 

@@ -76,8 +76,12 @@ def test_who_wants_something_else_is_not_held_up() -> None:
     bench.conn(methods=["m"])
     bench.conn(methods=["n"])
     bench.ask("a", "m")
-    assert queued(bench.ask("a", "m"))
-    assert granted(bench.ask("a", "n"))
+    waiting = bench.ask("a", "m")
+    assert queued(waiting)
+    other = bench.ask("a", "n")
+    assert granted(other)
+    bench.answer(other)
+    assert queued(waiting)
 
 
 def test_in_a_tight_loop_everybody_has_his_turn() -> None:
@@ -270,6 +274,8 @@ def test_deadlines_of_those_who_left_do_not_pile_up() -> None:
         bench.cancel(bench.ask(timeout=rng.uniform(21.0, 99.0)))
     deadlines = bench.core._deadlines
     assert len(deadlines._queue) + len(deadlines._heap) < 200
+    (need,) = bench.core.listings()[0].line
+    assert len(need.tickets) < 200
     bench.at(20.0)
     bench.at(50.0)
     assert [ticket.standing for ticket in staying] == [Standing.FAILED] * 2
