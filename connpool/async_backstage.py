@@ -24,7 +24,7 @@ from anyio.abc import TaskGroup
 
 from .conn import describe
 from .core import ALARM, QUEUED, Entry, Permit, Pop, Ticket, Work, first_rest
-from .errors import PoolClosed
+from .errors import Closed, PoolClosed
 from .face import Face
 
 logger = logging.getLogger("connpool")
@@ -214,14 +214,14 @@ class AsyncBackstage(Face):
 
     async def _open(self, permit: Permit) -> None:
         """Initialise the conn of a permit; its errors are the core's first, then the caller's."""
-        conn = permit.entry.conn
         args, kwargs = permit.entry.setup or ((), {})
         initialised = False
         try:
+            conn = self._conn_of(permit, awaits=True)
             returned = await conn.init(*args, **kwargs)
             initialised = True
             rest = first_rest(returned)
-            what = describe(conn, await conn.methods())
+            what = describe(conn, await conn.methods(), resource=permit.resource)
         except BaseException as error:
             with self._turn as now:
                 self._core.open_failed(permit, error, now)
@@ -254,6 +254,8 @@ class AsyncBackstage(Face):
         try:
             if permit.work is Work.OPEN:
                 await self._reopen(permit)
+            elif permit.work is Work.CHECK:
+                await self._ask(permit)
             else:
                 await self._shut_down(permit)
         finally:
@@ -262,10 +264,25 @@ class AsyncBackstage(Face):
 
     async def _reopen(self, permit: Permit) -> None:
         try:
-            with anyio.fail_after(self._options.connect_timeout):
+            with anyio.fail_after(permit.limit):
                 await self._open(permit)
         except Exception as error:
             logger.warning("%s: conn %d: init failed: %r", self.name, permit.entry.id, error)
+
+    async def _ask(self, permit: Permit) -> None:
+        """Have a conn say whether it is alive."""
+        error: BaseException | None = None
+        try:
+            with anyio.fail_after(permit.limit):
+                if await permit.entry.conn.check() is False:
+                    error = Closed("check() gave False")
+        except BaseException as raised:
+            error = raised
+            if not isinstance(raised, Exception):
+                raise
+        finally:
+            with self._turn as now:
+                self._core.checked(permit, error, now)
 
     async def _shut_down(self, permit: Permit) -> None:
         try:

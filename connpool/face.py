@@ -17,7 +17,7 @@ from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from .conn import Description, Reply
+from .conn import Description, Reply, check_conn
 from .core import (
     Core,
     Entry,
@@ -124,6 +124,17 @@ class Face:
         return ended.moves
 
     # -- births ---------------------------------------------------------------------------------
+
+    def _conn_of(self, permit: Permit, *, awaits: bool) -> Any:
+        """The conn to be initialised; for a supply one that its factory makes."""
+        entry = permit.entry
+        if permit.make is None:
+            return entry.conn
+        conn = permit.make()
+        check_conn(conn, awaits=awaits)
+        with self._turn:
+            self._core.adopt(permit, conn)
+        return conn
 
     def _opened(self, permit: Permit, what: Description, rest: float) -> None:
         with self._turn as now:

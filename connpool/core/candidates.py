@@ -23,6 +23,7 @@ import attrs
 from ..conn import Description
 from ..errors import FilterError, MethodError, PoolError, ResourceError, show
 from .entry import HOPEFUL, LIVE, READY, Entry, State
+from .supply import Supply
 from .waiting import ANY, Line, Ticket
 
 # How many heads of several groups' rotations are compared.  A bound, so that nothing scans.
@@ -151,7 +152,7 @@ def _fresh(group: Group) -> Iterator[Entry]:
 class Listing:
     """All that is known of one resource."""
 
-    __slots__ = ("last_error", "line", "live", "offers", "resource")
+    __slots__ = ("last_error", "line", "live", "offers", "resource", "supply")
 
     def __init__(self, resource: Hashable) -> None:
         self.resource = resource
@@ -159,6 +160,7 @@ class Listing:
         self.line = Line()
         self.live = 0
         self.last_error: BaseException | None = None
+        self.supply: Supply | None = None
 
     def members(self) -> Iterator[Entry]:
         """Every conn of the resource that is alive or will be again."""
@@ -212,7 +214,7 @@ class Directory:
         key = (frozenset(what.resources), what.methods)
         group = self._groups.get(key)
         if group is None:
-            listings = tuple(self._listing(resource) for resource in what.resources)
+            listings = tuple(self.open(resource) for resource in what.resources)
             group = self._groups[key] = Group(what.resource, what.methods, listings)
             for offer in self._offers(group, make=True):
                 offer.add(group)
@@ -229,10 +231,11 @@ class Directory:
 
     def forget(self, listing: Listing) -> None:
         """Drop a listing that nobody offers anything at and nobody waits for."""
-        if not listing.offers and not listing.line:
+        if not listing.offers and not listing.line and listing.supply is None:
             self.listings.pop(listing.resource, None)
 
-    def _listing(self, resource: Hashable) -> Listing:
+    def open(self, resource: Hashable) -> Listing:
+        """The listing of a resource, made where there is none."""
         listing = self.listings.get(resource)
         if listing is None:
             listing = self.listings[resource] = Listing(resource)

@@ -21,6 +21,7 @@ import attrs
 if TYPE_CHECKING:
     from .candidates import Group
     from .permits import Permit
+    from .supply import Supply
     from .waiting import Pop
 
 
@@ -30,6 +31,7 @@ class State(enum.Enum):
     OPENING = "opening"  # its first init runs
     READY = "ready"  # may be lent while it has a free place
     COOLING = "cooling"  # alive, rests until `rest_until`
+    CHECKING = "checking"  # alive as far as is known, and being asked
     REVIVING = "reviving"  # out of service, and will be back
     DRAINING = "draining"  # out of service, and leaves for good once nobody uses it
     GONE = "gone"  # forgotten
@@ -37,13 +39,15 @@ class State(enum.Enum):
 
 # Looking a member up on an Enum class costs a descriptor call: the hot path compares with these.
 OPENING, READY, COOLING = State.OPENING, State.READY, State.COOLING
+CHECKING = State.CHECKING
 REVIVING, DRAINING, GONE = State.REVIVING, State.DRAINING, State.GONE
 
 MOVES: Mapping[State, frozenset[State]] = MappingProxyType(
     {
         OPENING: frozenset({READY, COOLING, GONE}),
-        READY: frozenset({COOLING, REVIVING, DRAINING}),
+        READY: frozenset({COOLING, CHECKING, REVIVING, DRAINING}),
         COOLING: frozenset({READY, REVIVING, DRAINING}),
+        CHECKING: frozenset({READY, COOLING, REVIVING, DRAINING}),
         REVIVING: frozenset({READY, COOLING, DRAINING}),
         # back again only where a pop is given up
         DRAINING: frozenset({READY, COOLING, REVIVING, GONE}),
@@ -51,8 +55,8 @@ MOVES: Mapping[State, frozenset[State]] = MappingProxyType(
     }
 )
 
-LIVE = frozenset({READY, COOLING})
-HOPEFUL = frozenset({READY, COOLING, REVIVING})
+LIVE = frozenset({READY, COOLING, CHECKING})
+HOPEFUL = LIVE | {REVIVING}
 
 # How many calls a running mean remembers: long enough to be calm, short enough to forget.
 MEMORY = 64
@@ -109,6 +113,9 @@ class Entry:
     refusals: int = 0  # times it said Busy since then
     permit: Permit | None = None
     popper: Pop | None = None
+    supply: Supply | None = None  # whose place it takes; None: it was put in by hand
+    checks: bool = False  # it has a check(), and can be asked whether it is alive
+    ping_at: float = math.inf  # when it is to be asked, if idle
     stats: dict[Hashable, Stat] | None = None
     view: View | None = None
 
@@ -144,6 +151,11 @@ class Entry:
         """It has died, or could not be initialised."""
         self.shaky = True
         self.streak += 1
+
+    @property
+    def idle_since(self) -> float:
+        """When it was last used, or opened."""
+        return self.last_call or self.last_init or 0.0
 
     def recover(self) -> None:
         """It has answered a call: what went wrong before is forgotten."""

@@ -15,12 +15,12 @@ from ..conn import Description
 from ..errors import IdError, NestedCall, PoolClosed
 from . import outcome
 from .entry import COOLING, HOPEFUL, LIVE, OPENING, READY, REVIVING, Entry, Info, snapshot
-from .life import Life
+from .supplying import Supplying
 from .waiting import Pop
 
 
-class Leaving(Life):
-    """The fourth storey of the core."""
+class Leaving(Supplying):
+    """The fifth storey of the core."""
 
     # -- taking out ----------------------------------------------------------------------------
 

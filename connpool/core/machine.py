@@ -119,7 +119,8 @@ class Core(Book):
         if now >= self.due:
             self.tick(now)
         if entry.state is READY:
-            self._serve(entry, now)
+            if not (self._starved and self._gives_way(entry, now)):
+                self._serve(entry, now)
         elif entry.state is REVIVING or entry.state is DRAINING:
             self._onward(entry, now)
 
