@@ -393,7 +393,8 @@ class Life(Openings):
         if entry.supply is None:
             return entry.expires
         # One that is used meanwhile is asked again when the alarm rings, and sets it anew.
-        idle = max(entry.idle_since + entry.supply.max_idle, now + DOZE)
+        rest = entry.supply.max_idle
+        idle = max(entry.idle_since + rest, now + max(DOZE, rest / 4))
         ping = max(entry.ping_at, now + DOZE) if entry.checks else math.inf
         return min(entry.expires, idle, ping)
 
