@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import anyio
 
-from .async_backstage import AsyncBackstage
+from .async_supplies import AsyncSupplies
 from .conn import AsyncConn, Reply, check_conn, describe
 from .core import (
     POPPED,
@@ -34,7 +34,7 @@ from .errors import PoolTimeout, show
 from .face import OnConnect, OnDisconnect, until
 
 
-class AsyncPool(AsyncBackstage):
+class AsyncPool(AsyncSupplies):
     """A pool of connections for tasks, on asyncio and trio.
 
     Parameters:

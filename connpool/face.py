@@ -183,6 +183,36 @@ class Face:
         with self._turn as now:
             return self._core.set_extra(id, value, now)
 
+    def resize(
+        self, resource: Hashable, min_size: int | None = None, max_size: int | None = None
+    ) -> None:
+        """Give a supply other sizes; None leaves one as it is.
+
+        Conns beyond the new `max_size` leave as they become idle.  Raises `ResourceError` where the
+        resource has no supply.  Waits for nothing.
+        """
+        with self._turn as now:
+            self._core.resize(resource, min_size, max_size, now)
+
+    def withdraw(self, resource: Hashable) -> None:
+        """End a supply: its conns are closed once nobody uses them, and no more are made.
+
+        Raises `ResourceError` where the resource has no supply.  Waits for nothing.
+        """
+        with self._turn as now:
+            self._core.withdraw(resource, now)
+
+    def drain(self, resource: Hashable = None, *, id: int | None = None) -> int:
+        """Let the conns of a resource, or the one with this id, go once nobody uses them.
+
+        They are closed, not revived; a supply makes others as they are needed.  Gives how many.
+        Raises `IdError` where there is no such conn.  Waits for nothing.
+        """
+        with self._turn as now:
+            core = self._core
+            leaving = core.search(resource, None, now) if id is None else [core.find(id, now)]
+            return core.let_go(leaving, now)
+
     def resources(self) -> list[Hashable]:
         """The resources with at least one live conn.  Never waits."""
         with self._turn as now:

@@ -18,7 +18,6 @@ from threading import TIMEOUT_MAX
 from types import TracebackType
 from typing import Any, Self
 
-from .backstage import Backstage
 from .conn import Conn, Reply, check_conn, describe
 from .core import (
     POPPED,
@@ -34,6 +33,7 @@ from .core import (
 from .crew import HURRY
 from .errors import PoolTimeout, show
 from .face import OnConnect, OnDisconnect, until
+from .supplies import Supplies
 
 logger = logging.getLogger("connpool")
 
@@ -41,7 +41,7 @@ logger = logging.getLogger("connpool")
 GRACE = 0.5
 
 
-class Pool(Backstage):
+class Pool(Supplies):
     """A pool of connections for threads.
 
     Parameters:

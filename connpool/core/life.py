@@ -210,7 +210,7 @@ class Life(Openings):
                 self._retire(peer, outcome.SUSPECT, now)
 
     def _comes_back(self, entry: Entry, reason: str) -> bool:
-        if self.closed:
+        if self.closed or reason == outcome.WITHDRAWN:
             return False
         return entry.revive == "force" or (bool(entry.revive) and reason != outcome.DONE)
 

@@ -110,6 +110,11 @@ class Supplying(Life):
                     return False
         return True
 
+    def last_failure(self) -> BaseException | None:
+        """The last failure of any supply that has failed since it last opened a conn."""
+        failing = [li for li in self._listings.values() if li.supply and li.supply.failures]
+        return failing[-1].last_error if failing else None
+
     def _abort(self, entry: Entry) -> None:
         """What is being opened is no longer wanted; if it comes all the same, it is closed."""
         assert entry.supply is not None
