@@ -19,6 +19,7 @@ from typing import Any
 
 from .conn import Description, Reply, check_conn
 from .core import (
+    ANY,
     Core,
     Entry,
     Info,
@@ -146,6 +147,38 @@ class Face:
         if permit.entry.last_init is None:
             raise PoolClosed(f"pool {self.name!r} was closed", pool=self.name)
         return permit.entry.id
+
+    # -- routing ---------------------------------------------------------------------------------
+
+    def route(
+        self,
+        resource: Hashable,
+        *,
+        method: Hashable = None,
+        filter: Callable[[Any], Any] | None = None,
+        by: Any = None,
+    ) -> Any:
+        """Pick a live conn and give it, without a lease: for conns that many may share at once.
+
+        Parameters:
+            resource: what to talk to.
+            method: only conns that have it; None: any.
+            filter: only conns for whose `Info` this is true.
+            by: "round_robin" (the default), "random", "least_used", "least_wait", "two_choices",
+                `sticky(key)`, or a function that is given a list of live `Info` views and gives one
+                of them.
+
+        A conn that is lost leaves the choice at once, and is back once it is revived.  Nobody is
+        told when you are done, so a conn may close while you use it: be ready for `Closed`.
+
+        Raises `ResourceError`, `MethodError` or `FilterError`.  Never waits.  Takes the same time
+        with many conns, but for a filter and a function of yours, which are shown all of them, and
+        a key of `sticky` that is new; of many conns "least_used" and "least_wait" compare a few.
+        """
+        if by is not None or filter is not None:
+            self._check_choice(filter, by)
+        with self._turn as now:
+            return self._core.route(resource, ANY if method is None else method, filter, by, now)
 
     # -- questions -----------------------------------------------------------------------------
 

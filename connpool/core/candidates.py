@@ -81,9 +81,14 @@ def lendable(entry: Entry) -> bool:
 class Offer:
     """What a resource offers for one method: the groups that have both."""
 
-    __slots__ = ("free", "groups", "rotation", "turn")
+    __slots__ = ("_age", "_roll", "free", "groups", "listing", "rotation", "step", "stuck", "turn")
 
-    def __init__(self) -> None:
+    def __init__(self, listing: Listing) -> None:
+        self.listing = listing
+        self._roll: list[Entry] = []
+        self.step: int | None = None  # of route, into the roll
+        self._age = -1  # of the listing, when the roll was called last
+        self.stuck: dict[Hashable, Entry] = {}  # keys of sticky, and where they went
         self.groups: dict[Group, None] = {}
         self.rotation: deque[Group] = deque()
         self.free: deque[Entry] | None = None  # of the only group, for the straight path
@@ -101,6 +106,14 @@ class Offer:
         if group in self.rotation:
             self.rotation.remove(group)
         self.free = next(iter(self.groups)).free if len(self.groups) == 1 else None
+
+    def roll(self) -> list[Entry]:
+        """The live conns that have the method: called anew only when one has come or gone."""
+        if self._age != self.listing.age:
+            self._age = self.listing.age
+            self._roll = [entry for entry in self.members() if entry.state in LIVE]
+            self.stuck.clear()
+        return self._roll
 
     def members(self) -> Iterator[Entry]:
         """Every conn that has the method, whatever its state."""
@@ -152,13 +165,14 @@ def _fresh(group: Group) -> Iterator[Entry]:
 class Listing:
     """All that is known of one resource."""
 
-    __slots__ = ("last_error", "line", "live", "offers", "resource", "supply")
+    __slots__ = ("age", "last_error", "line", "live", "offers", "resource", "supply")
 
     def __init__(self, resource: Hashable) -> None:
         self.resource = resource
         self.offers: dict[Hashable, Offer] = {}
         self.line = Line()
         self.live = 0
+        self.age = 0  # changes whenever a live conn comes or goes
         self.last_error: BaseException | None = None
         self.supply: Supply | None = None
 
@@ -209,6 +223,7 @@ class Directory:
         assert entry.group is not None
         for listing in entry.group.listings:
             listing.live += change
+            listing.age += 1
 
     def _group(self, what: Description) -> Group:
         key = (frozenset(what.resources), what.methods)
@@ -246,7 +261,7 @@ class Directory:
         for listing in group.listings:
             for method in (ANY, *group.methods):
                 if make and method not in listing.offers:
-                    listing.offers[method] = Offer()
+                    listing.offers[method] = Offer(listing)
                 yield listing.offers[method]
 
 

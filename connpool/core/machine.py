@@ -14,9 +14,10 @@ from collections.abc import Hashable
 from itertools import islice
 from typing import Any
 
+from ..errors import PoolClosed, PoolError
 from . import outcome, revive
 from .book import Book
-from .candidates import WINDOW
+from .candidates import WINDOW, Offer, refusal
 from .entry import (
     DRAINING,
     LIVE,
@@ -26,10 +27,16 @@ from .entry import (
     Entry,
     view,
 )
-from .routing import assumed_mean
+from .routing import assumed_mean, sticky
 from .waiting import GRANTED, OVER, QUEUED, Ticket
 
 NEVER = -math.inf
+
+# How many keys of sticky are remembered for one method of one resource.
+MOST_STUCK = 10_000
+
+# Strategies that compare: of many conns they compare a window, wherever it falls.
+SCANNING = frozenset({"least_used", "least_wait"})
 
 # Failed calls in a row after which a conn is charged the time that a good call takes.
 SUSPICIOUS = 2
@@ -123,6 +130,54 @@ class Core(Book):
                 self._serve(entry, now)
         elif entry.state is REVIVING or entry.state is DRAINING:
             self._onward(entry, now)
+
+    def route(self, resource: Hashable, method: Hashable, filter: Any, by: Any, now: float) -> Any:
+        """A live conn, without a lease; raises the precise error where there is none."""
+        if now >= self.due:
+            self.tick(now)
+        try:
+            offer = self._listings[resource].offers[method]
+            roll = offer.roll()
+        except KeyError:
+            raise self._refuse_route(resource, method, filter, now) from None
+        if not roll:
+            raise self._refuse_route(resource, method, filter, now)
+        if filter is not None:
+            roll = [entry for entry in roll if self._passes(filter, entry, now)]
+            if not roll:
+                raise self._refuse_route(resource, method, filter, now)
+            return self._route(by or "round_robin", roll, method, offer, now).conn
+        if by is None or by == "round_robin":
+            step = offer.step
+            if step is None:  # many pools would otherwise all begin with the same server
+                step = int(self._rng() * len(roll))
+            offer.step = step = step + 1 if step + 1 < len(roll) else 0
+            return roll[step].conn
+        return self._pick(offer, roll, method, by, now).conn
+
+    def _pick(
+        self, offer: Offer, roll: list[Entry], method: Hashable, by: Any, now: float
+    ) -> Entry:
+        """One of the live conns; a long roll is not looked at whole where that can be helped."""
+        if isinstance(by, sticky):
+            found = offer.stuck.get(by.key)
+            if found is None:
+                if len(offer.stuck) >= MOST_STUCK:
+                    offer.stuck.clear()
+                found = offer.stuck[by.key] = self._route(by, roll, method, offer, now)
+            return found
+        if isinstance(by, str) and by in SCANNING and len(roll) > WINDOW:
+            start = int(self._rng() * len(roll))
+            roll = [roll[(start + step) % len(roll)] for step in range(WINDOW)]
+        return self._route(by, roll, method, offer, now)
+
+    def _refuse_route(
+        self, resource: Hashable, method: Hashable, filter: Any, now: float
+    ) -> PoolError:
+        if self.closed:
+            return PoolClosed(f"pool {self.name!r} is closed", pool=self.name)
+        ticket = Ticket(resource, method, filter, arrived=now, deadline=now)
+        return refusal(self._listings.get(resource), ticket, self.name, now)
 
     # -- beside it -----------------------------------------------------------------------------
 
