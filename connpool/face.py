@@ -13,6 +13,7 @@ import itertools
 import logging
 import math
 import random
+import time
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -175,10 +176,15 @@ class Face:
         with many conns, but for a filter and a function of yours, which are shown all of them, and
         a key of `sticky` that is new; of many conns "least_used" and "least_wait" compare a few.
         """
-        if by is not None or filter is not None:
-            self._check_choice(filter, by)
+        if method is None:
+            method = ANY
+        if filter is None:
+            conn = self._core.glance(resource, method, by, time.monotonic())
+            if conn is not None:
+                return conn
+        self._check_choice(filter, by)
         with self._turn as now:
-            return self._core.route(resource, ANY if method is None else method, filter, by, now)
+            return self._core.route(resource, method, filter, by, now)
 
     # -- questions -----------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from itertools import chain, islice
+from itertools import chain, count, islice
 from typing import Any
 
 import attrs
@@ -81,13 +81,13 @@ def lendable(entry: Entry) -> bool:
 class Offer:
     """What a resource offers for one method: the groups that have both."""
 
-    __slots__ = ("_age", "_roll", "free", "groups", "listing", "rotation", "step", "stuck", "turn")
+    __slots__ = ("age", "called", "count", "free", "groups", "listing", "rotation", "stuck", "turn")
 
     def __init__(self, listing: Listing) -> None:
         self.listing = listing
-        self._roll: list[Entry] = []
-        self.step: int | None = None  # of route, into the roll
-        self._age = -1  # of the listing, when the roll was called last
+        self.called: list[Entry] = []
+        self.age = -1  # of the listing, when the roll was called last
+        self.count: Iterator[int] = count()  # whose turn it is in the roll, from anywhere
         self.stuck: dict[Hashable, Entry] = {}  # keys of sticky, and where they went
         self.groups: dict[Group, None] = {}
         self.rotation: deque[Group] = deque()
@@ -107,13 +107,15 @@ class Offer:
             self.rotation.remove(group)
         self.free = next(iter(self.groups)).free if len(self.groups) == 1 else None
 
-    def roll(self) -> list[Entry]:
+    def roll(self, rng: Callable[[], float]) -> list[Entry]:
         """The live conns that have the method: called anew only when one has come or gone."""
-        if self._age != self.listing.age:
-            self._age = self.listing.age
-            self._roll = [entry for entry in self.members() if entry.state in LIVE]
+        if self.age != self.listing.age:
+            if self.age < 0:  # many pools would otherwise all begin with the same server
+                self.count = count(int(rng() * 1_000_000))
+            self.called = [entry for entry in self.members() if entry.state in LIVE]
             self.stuck.clear()
-        return self._roll
+            self.age = self.listing.age  # last: who looks without a lock sees the two agree
+        return self.called
 
     def members(self) -> Iterator[Entry]:
         """Every conn that has the method, whatever its state."""
@@ -200,7 +202,7 @@ class Directory:
         entry.set_capacity(what.capacity)
         group.members[entry.id] = entry
         if entry.state in LIVE:
-            self.count(entry, 1)
+            self.tally(entry, 1)
 
     def strike(self, entry: Entry) -> None:
         """Take `entry` out of its group's members; its place in the rotation turns stale."""
@@ -208,7 +210,7 @@ class Directory:
         assert group is not None
         del group.members[entry.id]
         if entry.state in LIVE:
-            self.count(entry, -1)
+            self.tally(entry, -1)
         group.tidy()
         if not group.members:
             self._drop(group)
@@ -218,7 +220,7 @@ class Directory:
         self.strike(entry)
         self.enlist(entry, what)
 
-    def count(self, entry: Entry, change: int) -> None:
+    def tally(self, entry: Entry, change: int) -> None:
         """`entry` became live (1), or is no longer (-1)."""
         assert entry.group is not None
         for listing in entry.group.listings:

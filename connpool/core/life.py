@@ -414,4 +414,4 @@ class Life(Openings):
         move(entry, state)
         if change:
             self.live += change
-            self._directory.count(entry, change)
+            self._directory.tally(entry, change)

@@ -27,7 +27,7 @@ from .entry import (
     Entry,
     view,
 )
-from .routing import assumed_mean, sticky
+from .routing import GLANCES, assumed_mean, some, sticky
 from .waiting import GRANTED, OVER, QUEUED, Ticket
 
 NEVER = -math.inf
@@ -35,8 +35,8 @@ NEVER = -math.inf
 # How many keys of sticky are remembered for one method of one resource.
 MOST_STUCK = 10_000
 
-# Strategies that compare: of many conns they compare a window, wherever it falls.
-SCANNING = frozenset({"least_used", "least_wait"})
+# Strategies that compare: of many conns, none of which is idle, they compare a few.
+COMPARING = ("least_wait", "least_used")
 
 # Failed calls in a row after which a conn is charged the time that a good call takes.
 SUSPICIOUS = 2
@@ -131,13 +131,33 @@ class Core(Book):
         elif entry.state is REVIVING or entry.state is DRAINING:
             self._onward(entry, now)
 
+    def glance(self, resource: Hashable, method: Hashable, by: Any, now: float) -> Any:
+        """What `route` would give, where that changes nothing in the core; None: ask `route`.
+
+        The one door that may be entered outside a turn.  It reads a roll that is never changed once
+        it is made, and a counter that hands out each number once; if the roll is out of date, or
+        anything is due, it gives None.  That a conn may be lost right after it was given is in the
+        nature of `route`.
+        """
+        if now < self.due:
+            try:
+                offer = self._listings[resource].offers[method]
+                if offer.age != offer.listing.age:
+                    return None
+                if by.__class__ is sticky:
+                    return offer.stuck[by.key].conn
+                return GLANCES[by](offer, self._rng).conn
+            except (LookupError, TypeError, ZeroDivisionError):
+                return None
+        return None
+
     def route(self, resource: Hashable, method: Hashable, filter: Any, by: Any, now: float) -> Any:
         """A live conn, without a lease; raises the precise error where there is none."""
         if now >= self.due:
             self.tick(now)
         try:
             offer = self._listings[resource].offers[method]
-            roll = offer.roll()
+            roll = offer.roll(self._rng)
         except KeyError:
             raise self._refuse_route(resource, method, filter, now) from None
         if not roll:
@@ -147,18 +167,14 @@ class Core(Book):
             if not roll:
                 raise self._refuse_route(resource, method, filter, now)
             return self._route(by or "round_robin", roll, method, offer, now).conn
-        if by is None or by == "round_robin":
-            step = offer.step
-            if step is None:  # many pools would otherwise all begin with the same server
-                step = int(self._rng() * len(roll))
-            offer.step = step = step + 1 if step + 1 < len(roll) else 0
-            return roll[step].conn
+        if by is None or (isinstance(by, str) and by not in COMPARING):
+            return GLANCES[by](offer, self._rng).conn
         return self._pick(offer, roll, method, by, now).conn
 
     def _pick(
         self, offer: Offer, roll: list[Entry], method: Hashable, by: Any, now: float
     ) -> Entry:
-        """One of the live conns; a long roll is not looked at whole where that can be helped."""
+        """One of the live conns, by a key, by least_wait, or as a function of the user's says."""
         if isinstance(by, sticky):
             found = offer.stuck.get(by.key)
             if found is None:
@@ -166,9 +182,8 @@ class Core(Book):
                     offer.stuck.clear()
                 found = offer.stuck[by.key] = self._route(by, roll, method, offer, now)
             return found
-        if isinstance(by, str) and by in SCANNING and len(roll) > WINDOW:
-            start = int(self._rng() * len(roll))
-            roll = [roll[(start + step) % len(roll)] for step in range(WINDOW)]
+        if by in COMPARING:
+            roll = list(some(roll, WINDOW, self._rng))
         return self._route(by, roll, method, offer, now)
 
     def _refuse_route(
