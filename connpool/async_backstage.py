@@ -15,7 +15,7 @@ import math
 import sys
 import time
 from _thread import get_ident
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Hashable
 from functools import partial
 from typing import Any
 
@@ -23,14 +23,16 @@ import anyio
 from anyio.abc import TaskGroup
 
 from .conn import describe
-from .core import ALARM, QUEUED, Entry, Permit, Pop, Ticket, Work, first_rest
-from .errors import Closed, PoolClosed
+from .core import ALARM, QUEUED, Core, Entry, Permit, Pop, State, Ticket, Work, first_rest
+from .errors import Busy, Closed, PoolClosed
 from .face import Face
 
 logger = logging.getLogger("connpool")
 
 # Seconds that closing gets when the task that closes has been cancelled.
 GRACE = 1.0
+# Seconds after which closing looks again for itself: a last call may end without a step.
+GLANCE = 0.05
 
 
 class _Turn:
@@ -109,6 +111,7 @@ class AsyncBackstage(Face):
             self._make_waiter = asyncio.get_running_loop().create_future
         else:
             self._current_task, self._make_waiter = _anyio_task, _Waiter
+        self._changed, self._nudged = Flag(), Flag()  # an event belongs to its loop
         tasks = anyio.create_task_group()
         await tasks.__aenter__()
         self._tasks, self._thread = tasks, get_ident()
@@ -120,15 +123,20 @@ class AsyncBackstage(Face):
             await self._close(self._timeout)
         finally:
             # Whatever hangs in the background is cancelled, and the group sees it end.
+            self._tasks = None
             for scope in self._closing:
                 scope.shield = False
             tasks.cancel_scope.cancel()
-            self._tasks = self._thread = None
-            # Not the body's own error: a task group would wrap it into an ExceptionGroup.
-            await tasks.__aexit__(None, None, None)
+            try:
+                # Not the body's own error: a task group would wrap it into an ExceptionGroup.
+                await tasks.__aexit__(None, None, None)
+            finally:
+                self._thread, self._current_task = None, _nobody
 
     async def _close(self, timeout: float) -> None:
         """Close the core, let running calls end, then close what is left, shielded and bounded."""
+        if self._thread is None and self._core.closed:
+            return  # the block has been left
         with self._turn as now:
             self._core.close(now)
         try:
@@ -143,12 +151,14 @@ class AsyncBackstage(Face):
         with self._turn as now:
             left_over = self._core.abandon(now)
         for info in left_over:
-            logger.warning("%s: closed while conn %d was in use", self.name, info.id)
+            if info.in_use:
+                logger.warning("%s: closed while conn %d was in use", self.name, info.id)
 
     async def _quiet(self) -> None:
         me = self._whoami()
         while self._core.busy(me):
-            await self._changed.wait()
+            with anyio.move_on_after(GLANCE):
+                await self._changed.wait()
 
     # -- turns ---------------------------------------------------------------------------------
 
@@ -202,18 +212,45 @@ class AsyncBackstage(Face):
                 await waiter
             except BaseException:
                 # Granted in the same tick or not: cancel hands the place on where it was.
-                with self._turn as then:
-                    core.cancel(ticket, then)
+                # No turn, which would raise where the pool has been left in this tick.
+                core.cancel(ticket, time.monotonic())
+                if core.steps:
+                    self._run_steps()
                 raise
         if ticket.error is not None:
             raise ticket.error
-        assert ticket.entry is not None
-        return ticket.entry
+        entry = ticket.entry
+        assert entry is not None
+        if entry.open:
+            return entry
+        # Closed between the grant and this step, by who shared it: the call has not begun, and moves.
+        error = Closed("the conn was closed before the call began")
+        self._moves(entry, ticket.method, ticket.who, error, now)
+        return await self._obtain(ticket.again(error), now)
+
+    # -- calls that outlive the pool -----------------------------------------------------------
+
+    # `abandon` took their places back, and by now there may be another core, or another loop.
+
+    def _replied(self, entry: Entry, method: Hashable, who: Any, reply: Any, started: float) -> Any:
+        if entry.state is State.GONE:
+            return reply.value
+        return super()._replied(entry, method, who, reply, started)
+
+    def _moves(
+        self, entry: Entry, method: Hashable, who: Any, error: BaseException, started: float
+    ) -> bool:
+        if entry.state is not State.GONE:
+            return super()._moves(entry, method, who, error, started)
+        if isinstance(error, (Closed, Busy)):
+            raise PoolClosed(f"pool {self.name!r} was closed", pool=self.name) from error
+        return False
 
     # -- conns ---------------------------------------------------------------------------------
 
     async def _open(self, permit: Permit) -> None:
         """Initialise the conn of a permit; its errors are the core's first, then the caller's."""
+        core = self._core
         args, kwargs = permit.entry.setup or ((), {})
         initialised = False
         try:
@@ -222,13 +259,26 @@ class AsyncBackstage(Face):
             initialised = True
             rest = first_rest(returned)
             what = describe(conn, await conn.methods(), resource=permit.resource)
+            self._check_here(core)
         except BaseException as error:
-            with self._turn as now:
-                self._core.open_failed(permit, error, now)
+            self._open_failed(core, permit, error)
             if initialised and self._tasks is not None:
                 self._tasks.start_soon(self._close_conn, conn)
+            elif initialised:
+                await self._close_conn(conn)  # nobody else is left to do it
             raise
         self._opened(permit, what, rest)
+
+    def _check_here(self, core: Core) -> None:
+        """Raise where the block in which `core` was the pool's has been left meanwhile."""
+        if core is not self._core or self._tasks is None:
+            raise PoolClosed(f"pool {self.name!r} was closed", pool=self.name)
+
+    def _open_failed(self, core: Core, permit: Permit, error: BaseException) -> None:
+        core.open_failed(permit, error, time.monotonic())
+        if core.steps:
+            self._run_steps()
+        self._changed.set()
 
     async def _close_conn(self, conn: Any) -> None:
         """Close a conn that can, within the time a connect may take; what it raises is logged."""
@@ -236,7 +286,8 @@ class AsyncBackstage(Face):
         if not callable(close):
             return
         # Shielded: who leaves the pool's block cancelled still wants his conns closed.
-        scope = anyio.move_on_after(self._options.connect_timeout, shield=True)
+        patience = GRACE if self._tasks is None else self._options.connect_timeout
+        scope = anyio.move_on_after(patience, shield=True)
         self._closing.add(scope)
         try:
             with scope:

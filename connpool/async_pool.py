@@ -240,11 +240,12 @@ class AsyncPool(AsyncSupplies):
             permit = self._core.admit(
                 conn, extra=extra, ttl=check_ttl(ttl), revive=check_revive(revive), now=now
             )
+        core = self._core
         try:
             what = describe(conn, await conn.methods())
+            self._check_here(core)
         except BaseException as error:
-            with self._turn as now:
-                self._core.open_failed(permit, error, now)
+            self._open_failed(core, permit, error)
             raise
         self._opened(permit, what, 0.0)
         return self._admitted(permit)
@@ -310,15 +311,17 @@ class AsyncPool(AsyncSupplies):
         return await self._popped(pop, until(self._timeout, now))
 
     async def _popped(self, pop: Pop, deadline: float) -> list[Any]:
+        core = self._core
         try:
             if not pop.done:
                 pop.waiter = self._make_waiter()
                 with anyio.move_on_after(deadline - time.monotonic()):
                     await pop.waiter
-        finally:
-            with self._turn as now:
-                late = pop.error is None and not pop.infos and bool(pop.entries)
-                self._core.unpop(pop, now)
+        finally:  # no turn, which would raise where the pool has been left in this tick
+            late = pop.error is None and not pop.infos and bool(pop.entries)
+            core.unpop(pop, time.monotonic())
+            if core.steps:
+                self._run_steps()
         if pop.error is not None:
             raise pop.error
         if late:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -29,6 +30,8 @@ IDLE = 2.0
 HURRY = 0.05
 # And there are never more than this many in all.
 MOST = 64
+# A keeper is not told that its pool was dropped unclosed: it looks at least this often, in seconds.
+GLANCE = 60.0
 
 
 class Crew:
@@ -91,27 +94,35 @@ class Crew:
             self._changed.wait(timeout)
 
     def shut(self, timeout: float) -> None:
-        """Let the workers go, and wait for those that do not hang."""
+        """Let the workers go once all chores are done, and wait for those that do not hang."""
+        me, due = threading.current_thread(), time.monotonic() + timeout
         with self._changed:
             self._shut = True
             self._changed.notify_all()
-            threads = list(self._doing)
-        for thread in threads:
-            if thread is not threading.current_thread():
-                thread.join(max(0.0, timeout))
-        with self._changed:
-            for thread in self._doing:
+            workers = set(self._doing) - {me}
+            while workers & self._doing.keys() and (left := due - time.monotonic()) > 0:
+                self._changed.wait(min(left, HURRY))
+                self._muster(hurry=True)
+                workers |= self._doing.keys() - {me}
+            for thread in self._doing.keys() - {me}:
                 # Python cannot end a thread.  This one hangs in a conn's init or close; when that
                 # returns it has nothing left to do but to close what it opened.
                 thread.name = f"abandoned by closed {self._name}"
+                workers.discard(thread)
+        for thread in workers:
+            thread.join()  # it is on its last line
 
     def _muster(self, *, hurry: bool = False) -> None:
         if self._idle >= len(self._chores):
             self._changed.notify(len(self._chores))
             return
         active = sum(permit is None or not permit.overdue for permit in self._doing.values())
-        if active < self._limit or (hurry and len(self._doing) < MOST):
+        if active < self._limit and len(self._doing) < MOST:
             self._start()
+        elif hurry:  # all of them may hang: twice as many, or closing many conns would take long
+            more = min(len(self._doing), len(self._chores), MOST - len(self._doing))
+            for _ in range(more):
+                self._start()
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._run, name=f"{self._name} worker", daemon=True)
@@ -145,12 +156,14 @@ class Crew:
             if not self._chores:
                 return None
             self._doing[me] = permit = self._chores.popleft()
+            if self._chores:
+                self._muster()  # this one may have waited so long that it is overdue already
             return permit
 
     def _carry_out(self, permit: Permit) -> None:
         try:
             self._work(permit)
-        except Exception:
+        except BaseException:  # of a conn's init or close; chores that wait still need the worker
             logger.exception("%s: a worker failed", self._name)
 
 
@@ -218,7 +231,7 @@ class Keeper:
                 if wait is None:
                     self._thread = None
                     return False
-                self._changed.wait(min(wait, threading.TIMEOUT_MAX))
+                self._changed.wait(min(wait, GLANCE))
             return not self._shut
 
 

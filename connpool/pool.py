@@ -15,7 +15,6 @@ import time
 from _thread import allocate_lock, get_ident
 from collections.abc import Callable, Hashable
 from threading import TIMEOUT_MAX
-from types import TracebackType
 from typing import Any, Self
 
 from .conn import Conn, Reply, check_conn, describe
@@ -99,17 +98,12 @@ class Pool(Supplies):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     # -- calls ---------------------------------------------------------------------------------
 
-    def call(  # noqa: PLR0912 - the straight path is written out, calls cost what they save
+    def call(  # noqa: PLR0912, PLR0915 - the straight path is written out, calls cost what they save
         self,
         resource: Hashable,
         method: Hashable,
@@ -158,18 +152,9 @@ class Pool(Supplies):
         else:
             lock.release()
         if entry is None:
-            return self._call_in_line(
-                Ticket(
-                    resource,
-                    method,
-                    filter,
-                    by,
-                    who,
-                    started,
-                    until(self._seconds(timeout), started),
-                ),
-                payload,
-            )
+            deadline = until(self._seconds(timeout), started)
+            ticket = Ticket(resource, method, filter, by, who, started, deadline)
+            return self._call_in_line(ticket, payload)
         try:
             reply = entry.conn.call(method, payload)
         except BaseException as error:
@@ -181,11 +166,13 @@ class Pool(Supplies):
                 return self._replied(entry, method, who, reply, started)
             ended = time.monotonic()
             lock.acquire()
-            core.give(entry, method, who, started, ended)
-            if core.steps:
-                self._unlock()
-            else:
-                lock.release()
+            try:
+                core.give(entry, method, who, started, ended)
+            finally:
+                if core.steps:
+                    self._unlock()
+                else:
+                    lock.release()
             return reply
         deadline = until(self._seconds(timeout), started)
         ticket = Ticket(resource, method, filter, by, who, started, deadline, place - 0.5, cause)
@@ -316,7 +303,7 @@ class Pool(Supplies):
         seconds = self._seconds(timeout)
         with self._turn as now:
             pop = self._core.pop([self._core.find(id, now)], get_ident(), now)
-        return self._popped(pop, until(seconds, now))[0]
+        return self._popped(pop, seconds, now)[0]
 
     def pop_all(self, resource: Hashable, filter: Callable[[Any], Any] | None = None) -> list[Any]:
         """Take the conns of a resource out without closing them, and give them.
@@ -331,9 +318,9 @@ class Pool(Supplies):
         with self._turn as now:
             found = self._core.search(resource, filter, now)
             pop = self._core.pop(found, get_ident(), now)
-        return self._popped(pop, until(self._timeout, now))
+        return self._popped(pop, self._timeout, now)
 
-    def _popped(self, pop: Pop, deadline: float) -> list[Any]:
+    def _popped(self, pop: Pop, timeout: float, started: float) -> list[Any]:
         woken = allocate_lock()
         woken.acquire()
         try:
@@ -341,7 +328,8 @@ class Pool(Supplies):
                 if not pop.done:
                     pop.waiter = woken
             if not pop.done:
-                woken.acquire(True, max(0.0, min(deadline - now, TIMEOUT_MAX)))
+                left = until(timeout, started) - now
+                woken.acquire(True, max(0.0, min(left, TIMEOUT_MAX)))
         finally:
             with self._turn as now:
                 late = pop.error is None and not pop.infos and bool(pop.entries)
@@ -353,7 +341,8 @@ class Pool(Supplies):
                 f"pool {self.name!r}: the calls on {len(pop.entries)} conns to be popped did not "
                 "end in time",
                 pool=self.name,
-                timeout=self._timeout,
+                waited=now - started,
+                timeout=timeout,
             )
         for info in pop.infos:
             self._tell_disconnect(info, POPPED)
@@ -397,7 +386,8 @@ class Pool(Supplies):
         with self._turn as now:
             left_over = self._core.abandon(now)
         for info in left_over:
-            logger.warning("%s: closed while conn %d was in use", self.name, info.id)
+            if info.in_use:
+                logger.warning("%s: closed while conn %d was in use", self.name, info.id)
         self._keeper.shut(1.0)
         self._crew.shut(GRACE)
 

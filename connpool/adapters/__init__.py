@@ -6,4 +6,16 @@ Nothing is re-exported here, so that a transport whose library is missing harms 
 
     from connpool.adapters.agent import AgentConn
     from connpool.adapters.text import TextConn
+
+What a thread's `Pool` takes needs no event loop; its twins for an `AsyncPool` are in modules whose
+names begin with "async"::
+
+    from connpool.adapters.async_agent import AsyncAgentConn
+    from connpool.adapters.async_text import AsyncTextConn
+
+What a thread's `Pool` takes needs no event loop; its twins for an `AsyncPool` are in modules whose
+names begin with "async"::
+
+    from connpool.adapters.async_agent import AsyncAgentConn
+    from connpool.adapters.async_text import AsyncTextConn
 """

@@ -9,8 +9,6 @@ Invariant: whoever asks is answered.  With what its function gave, with the erro
 
 from __future__ import annotations
 
-import itertools
-import math
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -20,12 +18,11 @@ from typing import Any, Generic, TypeVar, cast, overload
 import attrs
 
 from ..conn import Reply
-from ..errors import CallError, Closed, InitError, show
+from ..errors import Closed
+from .agent_rules import METHODS, AgentHolder, check_function, name_or_number, pair, read
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-_numbers = itertools.count(1)
 
 
 class Agent(Generic[T]):
@@ -56,7 +53,7 @@ class Agent(Generic[T]):
     @overload
     def __init__(self, initial: T, *, name: str | None = None) -> None: ...
     def __init__(self, initial: Any, *, name: str | None = None) -> None:
-        self.name = f"agent-{next(_numbers)}" if name is None else name
+        self.name = name_or_number(name)
         self._line: deque[_Request] = deque()
         self._turn = threading.Condition()
         self._open = True
@@ -86,7 +83,7 @@ class Agent(Generic[T]):
 
         Raises `Closed` if the agent ended before `fn` was run, and whatever `fn` raises.
         """
-        _check(fn, "get")
+        check_function(fn, "get")
         return cast(R, self._ask(lambda value: (fn(value), value)))
 
     def get_and_update(self, fn: Callable[[T], tuple[R, T]]) -> R:
@@ -98,12 +95,12 @@ class Agent(Generic[T]):
         ...     agent.get_and_update(lambda value: (value[0], value[1:]))
         1
         """
-        _check(fn, "get_and_update")
-        return cast(R, self._ask(lambda value: _pair(fn(value))))
+        check_function(fn, "get_and_update")
+        return cast(R, self._ask(lambda value: pair(fn(value))))
 
     def update(self, fn: Callable[[T], T]) -> None:
         """Make what `fn` gives for the value the new value; raises as `get` does."""
-        _check(fn, "update")
+        check_function(fn, "update")
         self._ask(lambda value: (None, fn(value)))
 
     def stop(self) -> None:
@@ -217,24 +214,7 @@ class _Request:
             self.answer.set_exception(error)
 
 
-def _check(fn: object, method: str) -> None:
-    if not callable(fn):
-        raise TypeError(f"{method}: expected a function of the agent's value, got {show(fn)}")
-
-
-def _pair(given: Any) -> tuple[Any, Any]:
-    match given:
-        case tuple((reply, value)):
-            return reply, value
-    raise TypeError(
-        f"get_and_update: expected the pair (reply, new value) from the function, got {show(given)}"
-    )
-
-
-METHODS = ("get", "get_and_update", "update", "stop")
-
-
-class AgentConn:
+class AgentConn(AgentHolder[Agent[Any]]):
     """A conn to an `Agent`; its methods are get, get_and_update, update and stop.
 
     The payload of the first three is a function, as the agent's own methods take it; stop takes
@@ -264,14 +244,7 @@ class AgentConn:
     #: A function that has begun runs to its end, whoever still waits: nothing is left half done.
     survives_cancel = True
 
-    def __init__(self, source: Any = attrs.NOTHING, *, resource: Any = None) -> None:
-        self._source = source
-        self._named = resource is not None
-        self._owned = False
-        self.agent: Agent[Any] | None = None
-        self.resource: Any = resource
-        if not self._named and isinstance(source, Agent):
-            self.resource = source
+    kind = Agent
 
     def init(self, source: Any = attrs.NOTHING) -> None:
         """Take up the agent, or start one; `source`, where given, is used in place of the conn's.
@@ -279,13 +252,9 @@ class AgentConn:
         Raises TypeError where there is no source at all, `InitError`, never to be tried again,
         where the given agent has stopped, and whatever a callable source raises.
         """
-        chosen = self._source if source is attrs.NOTHING else source
-        if chosen is attrs.NOTHING:
-            raise TypeError("init: expected an Agent, a value or a callable that makes one")
+        chosen = self._choose(source)
         self.close()  # a second init starts afresh and leaves no thread behind
-        self.agent = self._agent(chosen)
-        if not self._named:
-            self.resource = self.agent
+        self._take_up(chosen)
 
     def call(self, method: Any, payload: Any = None) -> Any:
         """Ask the agent; waits until it has answered.
@@ -296,12 +265,11 @@ class AgentConn:
         an OSError, EOFError or `Closed` of the function comes as the cause of a `CallError`,
         because raised here it would say that the *agent* is lost.
         """
-        if method not in METHODS:
-            raise CallError(f"unknown method {show(method)}, expected one of {', '.join(METHODS)}")
-        if method == "stop":
-            return self._stop(payload)
-        _check(payload, method)
-        return getattr(self._live(), method)(_shielded(payload))
+        fn, agent = read(method, payload), self._live()
+        if fn is not None:
+            return getattr(agent, method)(fn)
+        agent.stop()
+        return Reply(None, closed=True)
 
     def methods(self) -> tuple[str, ...]:
         """get, get_and_update, update and stop."""
@@ -316,40 +284,5 @@ class AgentConn:
 
         Requests that stand in line raise `Closed`; a function that runs is waited for a second.
         """
-        agent, self.agent = self.agent, None
-        if agent is not None and self._owned:
+        if (agent := self._let_go()) is not None:
             agent.close()
-
-    def __repr__(self) -> str:
-        return f"<AgentConn to {self.agent!r}>" if self.agent is not None else "<AgentConn, closed>"
-
-    def _agent(self, source: Any) -> Agent[Any]:
-        self._owned = not isinstance(source, Agent)
-        if self._owned:
-            return Agent(source, name=str(self.resource) if self._named else None)
-        if not source.alive:
-            raise InitError(f"{source!r} will not start again", retry_after=math.inf)
-        return cast(Agent[Any], source)
-
-    def _live(self) -> Agent[Any]:
-        if self.agent is None:
-            raise Closed("the conn has no agent: it was closed, or never initialised")
-        return self.agent
-
-    def _stop(self, payload: Any) -> Reply[None]:
-        if payload is not None:
-            raise TypeError(f"stop: expected no payload, got {show(payload)}")
-        self._live().stop()
-        return Reply(None, closed=True)
-
-
-def _shielded(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """`fn`, whose own errors can no longer be taken for the agent's."""
-
-    def run(value: Any) -> Any:
-        try:
-            return fn(value)
-        except (OSError, EOFError, Closed) as error:
-            raise CallError(f"the function raised {show(error)}") from error
-
-    return run

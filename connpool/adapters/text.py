@@ -8,28 +8,18 @@ out; where it may have been, the caller gets an OSError, and nobody tries again.
 
 from __future__ import annotations
 
-import errno
 import socket
 import threading
 import time
-from typing import Any, cast
+from typing import Any
 
-from ..conn import Reply, seconds
-from ..errors import Closed, show
-from .text_wire import (
-    CHUNK,
-    COMMAND,
-    MAX_LINE,
-    Exchange,
-    Message,
-    ProtocolError,
-    ReplyLost,
-    line_limit,
-    parse,
-)
+from ..conn import Reply
+from ..errors import Closed
+from .text_client import TextClient, make_ready, peek
+from .text_wire import CHUNK, MAX_LINE, Exchange, ReplyLost
 
 
-class TextConn:
+class TextConn(TextClient):
     """A conn to a server of this protocol; its methods are the server's commands.
 
     A payload is the ARGS of the request, a str or None; a reply is the DATA, a str or None.
@@ -41,6 +31,10 @@ class TextConn:
             take from its first byte sent to the last one received; None: no limit.
         max_line: bytes that a request or a reply may have.
 
+    The conn itself retries nothing.  A pool moves a call that raised `Closed` or `Busy`, for then
+    it was surely not carried out; any other error is its caller's.  A call that is interrupted
+    while it waits for its reply may have been carried out: it leaves the conn closed.
+
     >>> from connpool.adapters.text_server import TextServer
     >>> with TextServer() as server:
     ...     conn = TextConn(*server.address)
@@ -48,8 +42,6 @@ class TextConn:
     ...     conn.call("INC", "2"), sorted(conn.methods()), conn.call("STOP")
     ('2', ['GET', 'INC', 'STOP'], Reply(value=None, cooldown=0.0, closed=True))
     """
-
-    capacity = 1
 
     def __init__(
         self,
@@ -60,11 +52,7 @@ class TextConn:
         timeout: float | None = 10.0,
         max_line: int = MAX_LINE,
     ) -> None:
-        self.address = (host, port)
-        self.resource = self.address if resource is None else resource
-        self.timeout = None if timeout is None else _not_0(seconds(timeout, "timeout"))
-        self.max_line = line_limit(max_line)
-        self._sock: socket.socket | None = None
+        super().__init__(host, port, resource=resource, timeout=timeout, max_line=max_line)
         # Under a pool nobody ever waits for this; users of a shared conn stand in line here.
         self._lock = threading.RLock()
 
@@ -73,8 +61,7 @@ class TextConn:
         self.close()
         sock = socket.create_connection(self.address, self.timeout)
         try:
-            _refuse_own_echo(sock)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            make_ready(sock)
         except BaseException:
             sock.close()
             raise
@@ -104,16 +91,7 @@ class TextConn:
 
     def methods(self) -> list[str]:
         """Ask the server for its commands; waits and raises as `call` does."""
-        names = cast("str | None", self.call("COMMANDS"))
-        listed = names.split(",") if names else []
-        if not all(map(COMMAND.fullmatch, listed)):
-            self.close()
-            raise ProtocolError(f"expected a list of commands, got {show(names)}")
-        return listed
-
-    def parse(self, data: bytes) -> tuple[Message | None, bytes]:
-        """`parse`, with this conn's longest line."""
-        return parse(data, max_line=self.max_line)
+        return self._listed(self.call("COMMANDS"))
 
     def check(self) -> bool:
         """Whether the connection is open and silent, as far as this side knows.
@@ -122,26 +100,11 @@ class TextConn:
         """
         with self._lock:
             sock = self._sock
-            return sock is not None and _peek(sock) is None
+            return sock is not None and peek(sock) is None
 
     def close(self) -> None:
         """Close the connection; calling it again is fine.  A call in another thread is woken."""
-        if (sock := self._sock) is not None:
-            self._drop(sock)
-
-    def __repr__(self) -> str:
-        return f"<TextConn {show(self.resource)}, {'open' if self._sock else 'closed'}>"
-
-    def _idle(self) -> socket.socket:
-        sock = self._sock
-        if sock is None:
-            raise Closed(f"{self!r}: nothing was sent")
-        if (seen := _peek(sock)) is None:
-            return sock
-        self._drop(sock)
-        if seen:
-            raise ProtocolError(f"{self!r} received what nobody had asked for; nothing was sent")
-        raise Closed(f"{self!r}: the server had ended the connection, nothing was sent")
+        self._end()
 
     def _carry(self, sock: socket.socket, exchange: Exchange) -> None:
         due = None if self.timeout is None else time.monotonic() + self.timeout
@@ -179,12 +142,6 @@ class TextConn:
             self._lock.release()
 
 
-def _not_0(timeout: float) -> float:
-    if not timeout:
-        raise ValueError("timeout: expected more than 0 seconds, or None for no limit, got 0")
-    return timeout
-
-
 def _left(due: float | None) -> float | None:
     if due is None:
         return None
@@ -200,21 +157,3 @@ def _receive(sock: socket.socket, due: float | None) -> bytes:
         raise
     except OSError as error:
         raise ReplyLost(f"{error}, before the reply came: it may have been carried out") from error
-
-
-def _peek(sock: socket.socket) -> bytes | None:
-    """None: open and silent; b"": ended; anything else: the first byte of what nobody asked for."""
-    try:
-        sock.settimeout(0)
-        return sock.recv(1, socket.MSG_PEEK)
-    except BlockingIOError:
-        return None
-    except OSError:
-        return b""
-
-
-def _refuse_own_echo(sock: socket.socket) -> None:
-    # Where nobody listens on a port of this machine, the kernel may choose that very port for our
-    # side, and connect us to ourselves.
-    if sock.getsockname() == sock.getpeername():
-        raise ConnectionRefusedError(errno.ECONNREFUSED, "nobody listens there")

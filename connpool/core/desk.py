@@ -351,7 +351,7 @@ class Desk:
         return None
 
     def _first_is_served(self, need: Need, entry: Entry, now: float) -> bool:
-        """Whether `entry` passes the filter of `need`; a filter that raises tells its own caller."""
+        """Whether `entry` passes the filter of `need`; one that raises tells its own callers."""
         while need.size:
             try:
                 return self._passes(need.filter, entry, now)

@@ -226,9 +226,9 @@ class Life(Openings):
 
     def _blame(self, entry: Entry, error: BaseException | None) -> None:
         """Remember the failure for those who will ask why they waited in vain."""
-        if entry.group is not None:
-            for listing in entry.group.listings:
-                listing.last_error = error
+        assert entry.group is not None
+        for listing in entry.group.listings:
+            listing.last_error = error
 
     def _withdraw(self, entry: Entry, now: float, reason: str = "") -> None:
         """Take the conn off the lists for good; those who waited for it look elsewhere."""

@@ -109,6 +109,17 @@ def test_a_request_is_a_function(agent: Agent[int], method: str) -> None:
         getattr(agent, method)(1)
 
 
+async def awaited(value: Any) -> Any:
+    raise AssertionError("a function to be awaited")
+
+
+def test_a_coroutine_function_is_refused(agent: Agent[int]) -> None:
+    """Called in a thread it would give a coroutine that nobody awaits."""
+    wrong: Any = awaited
+    with pytest.raises(TypeError, match="get: expected a function"):
+        agent.get(wrong)
+
+
 def test_a_callable_makes_the_value_in_the_agents_own_thread() -> None:
     """A callable is called once, where the value will live; that thread has a clear name."""
     with Agent(threading.current_thread, name="home") as agent:

@@ -1,0 +1,13 @@
+"""What connpool costs, as ratios to something simple that was timed in the same run.
+
+``python -m benchmarks``, in the clone's top folder with connpool installed, prints one table; see
+``--help`` for the rest.  A file holds one idea (`calls`, `scale`, `threads`, `fairness`, `memory`)
+as a list of `BENCHES`; a new one is named in `rows`.  How they are measured is in `harness`.
+
+To compare a change with what was there before::
+
+    python -m benchmarks --json before.json
+    python -m benchmarks --before before.json
+
+Ratios can be compared between machines, more or less; nanoseconds cannot.
+"""

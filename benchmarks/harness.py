@@ -1,0 +1,225 @@
+"""The harness: how a figure is got.
+
+Owns timing side by side, medians and what a row of the table is.  Refuses to know what is timed.
+
+Invariant: what is compared was timed in the same rounds, one right after the other, so what slows
+the machine down for a while slows down both.  No figure fails anything: it is printed.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from statistics import median, quantiles
+from typing import Protocol
+
+import attrs
+
+#: Does its operation that many times.
+Work = Callable[[int], object]
+#: Builds what the work needs, gives the work, and takes everything down again.
+Workload = Callable[[], AbstractContextManager[Work]]
+#: Gives seconds; only differences mean something.
+Clock = Callable[[], float]
+#: Whether the row of this name is wanted.
+Pick = Callable[[str], bool]
+
+
+@attrs.frozen
+class Aim:
+    """What a figure should be: at most `limit`, or at least."""
+
+    limit: float
+    least: bool = False
+
+    def met(self, figure: float) -> bool:
+        """Whether the figure is as good as it should be."""
+        return figure >= self.limit if self.least else figure <= self.limit
+
+    def __str__(self) -> str:
+        return f"{'>=' if self.least else '<='} {self.limit:g}"
+
+
+def at_most(limit: float) -> Aim:
+    """The figure should not be above `limit`."""
+    return Aim(limit)
+
+
+def at_least(limit: float) -> Aim:
+    """The figure should not be below `limit`."""
+    return Aim(limit, least=True)
+
+
+@attrs.frozen
+class Result:
+    """One row of the table.
+
+    `low` and `high` are the quartiles over the rounds (the extremes where there are but a few): how
+    far apart they are is the noise.  `took` is the seconds of one operation of either side, where
+    time was measured.
+    """
+
+    name: str
+    what: str
+    aim: Aim | None
+    measured: float
+    low: float
+    high: float
+    unit: str = "x"
+    took: tuple[float, float] | None = None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the aim is met; None where there is none."""
+        return None if self.aim is None else self.aim.met(self.measured)
+
+
+class Bench(Protocol):
+    """Something that fills rows of the table."""
+
+    def names(self) -> list[str]:
+        """The rows it can fill."""
+
+    def run(self, pick: Pick, *, quick: bool) -> Iterator[Result]:
+        """Fill the rows that are wanted."""
+
+
+@attrs.frozen
+class Row:
+    """A row that compares two workloads of a heat, both named by what they do.
+
+    The figure is the time of the first over the time of the second, or with `rate` the other way
+    round: operations a second over operations a second.
+    """
+
+    name: str
+    subject: str
+    against: str
+    aim: Aim | None = None
+    rate: bool = attrs.field(default=False, kw_only=True)
+
+
+@attrs.frozen
+class Heat:
+    """Workloads that are timed side by side, and the rows that compare them.
+
+    `sample` is the seconds that one timing of one workload takes, more or less.  Short and many
+    beats long and few: a median shrugs off the round in which somebody else had the processor.
+
+    `clock` counts processor time, which others on the machine cannot take away.  Work that sleeps
+    or hands over to other threads needs one that counts all time.
+    """
+
+    workloads: Mapping[str, Workload]
+    rows: Sequence[Row]
+    sample: float = attrs.field(default=0.02, kw_only=True)
+    rounds: int = attrs.field(default=51, kw_only=True)
+    clock: Clock = attrs.field(default=time.process_time, kw_only=True)
+
+    def names(self) -> list[str]:
+        """The rows of this heat."""
+        return [row.name for row in self.rows]
+
+    def run(self, pick: Pick, *, quick: bool) -> Iterator[Result]:
+        """Time what the wanted rows compare, and nothing else."""
+        rows = [row for row in self.rows if pick(row.name)]
+        taking_part = dict.fromkeys(name for row in rows for name in (row.subject, row.against))
+        with ExitStack() as stack:
+            works = {name: stack.enter_context(self.workloads[name]()) for name in taking_part}
+            if quick:
+                times = race(works, self.sample / 4, max(5, self.rounds // 4), self.clock)
+            else:
+                times = race(works, self.sample, self.rounds, self.clock)
+        for row in rows:
+            yield _compare(row, times[row.subject], times[row.against])
+
+
+def race(
+    works: Mapping[str, Work], sample: float, rounds: int, clock: Clock
+) -> dict[str, list[float]]:
+    """Seconds of one operation of each work, round by round: A B C, A B C, ..."""
+    with collector_off():
+        counts = {name: _calibrate(work, sample, clock) for name, work in works.items()}
+        times: dict[str, list[float]] = {name: [] for name in works}
+        for _ in range(rounds):
+            for name, work in works.items():
+                times[name].append(_seconds(work, counts[name], clock) / counts[name])
+    return times
+
+
+def _calibrate(work: Work, sample: float, clock: Clock) -> int:
+    """How many operations take about `sample` seconds.  Finding out is the warm-up as well."""
+    count = 1
+    while (took := _seconds(work, count, clock)) < sample / 2:
+        count *= 2
+    return max(1, round(count * sample / took))
+
+
+def _seconds(work: Work, count: int, clock: Clock) -> float:
+    started = clock()
+    work(count)
+    return clock() - started
+
+
+def _compare(row: Row, subject: list[float], against: list[float]) -> Result:
+    over, under = (against, subject) if row.rate else (subject, against)
+    ratios = [a / b for a, b in zip(over, under, strict=True)]
+    low, middle, high = quantiles(ratios, n=4)
+    return Result(
+        row.name,
+        f"{row.subject} / {row.against}",
+        row.aim,
+        middle,
+        low,
+        high,
+        took=(median(subject), median(against)),
+    )
+
+
+@attrs.frozen
+class Gauge:
+    """A row whose figure is no ratio of times: a function measures it.
+
+    `measure` is told whether a rough figure will do.
+    """
+
+    name: str
+    what: str
+    measure: Callable[[bool], float]
+    aim: Aim | None = None
+    unit: str = attrs.field(default="", kw_only=True)
+    rounds: int = attrs.field(default=1, kw_only=True)
+
+    def names(self) -> list[str]:
+        """Its one row."""
+        return [self.name]
+
+    def run(self, pick: Pick, *, quick: bool) -> Iterator[Result]:
+        """Measure, as often as there are rounds."""
+        if pick(self.name):
+            with collector_off():
+                figures = [self.measure(quick) for _ in range(1 if quick else self.rounds)]
+            yield Result(
+                self.name,
+                self.what,
+                self.aim,
+                median(figures),
+                min(figures),
+                max(figures),
+                unit=self.unit,
+            )
+
+
+@contextmanager
+def collector_off() -> Iterator[None]:
+    """No garbage collection inside: it would hit whichever workload is timed when it is due."""
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

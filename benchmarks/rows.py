@@ -1,0 +1,40 @@
+"""All rows of the table, and each bench in a process of its own.
+
+Owns the list of ideas.  Refuses to know how they are shown.
+
+A process of its own, since what one bench leaves behind moves the next one's figures: ten thousand
+conns that are laid out in memory where others have just been freed cost half as much again to go
+through.  So a row is the same whether it is asked for alone or with all others.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from fnmatch import fnmatchcase
+
+from . import calls, fairness, memory, scale, threads
+from .harness import Bench, Result
+
+IDEAS = (calls, scale, threads, fairness, memory)
+BENCHES: list[Bench] = [bench for idea in IDEAS for bench in idea.BENCHES]
+NAMES = [name for bench in BENCHES for name in bench.names()]
+
+
+def wanted(name: str, pattern: str) -> bool:
+    """Whether a row is asked for: by part of its name or, with a wildcard, by all of it."""
+    return pattern in name or fnmatchcase(name, pattern)
+
+
+def run(pattern: str, *, quick: bool) -> Iterator[Result]:
+    """Fill the wanted rows, one bench after the other."""
+    fresh = multiprocessing.get_context("spawn")
+    for number, bench in enumerate(BENCHES):
+        if any(wanted(name, pattern) for name in bench.names()):
+            with ProcessPoolExecutor(1, mp_context=fresh) as process:
+                yield from process.submit(_run_one, number, pattern, quick).result()
+
+
+def _run_one(number: int, pattern: str, quick: bool) -> list[Result]:
+    return list(BENCHES[number].run(lambda name: wanted(name, pattern), quick=quick))

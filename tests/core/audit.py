@@ -1,0 +1,120 @@
+"""The audit: what must hold of a core between two doors, counted anew from its entries.
+
+Owns the recount.  Nothing in here is quick: it is for cores with a handful of conns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+from connpool.core import Core, Entry, Standing, State, Ticket
+from connpool.core.candidates import Listing
+from connpool.core.entry import HOPEFUL, LIVE
+from connpool.core.waiting import ANY
+
+
+def audit(core: Core, now: float) -> None:
+    """Raise AssertionError where an invariant does not hold at `now`."""
+    for entry in core.entries.values():
+        _entry(core, entry, now)
+    for listing in core.listings():
+        _listing(core, listing, now)
+    entries = core.entries.values()
+    assert core.live == sum(entry.state in LIVE for entry in entries)
+    assert core.waiting == sum(len(listing.line.tickets()) for listing in core.listings())
+    _permits(core)
+    _sizes(core)
+
+
+def may_be_lent(entry: Entry, now: float) -> bool:
+    """Whether `entry` has a free place for somebody at `now`."""
+    room = entry.in_use < entry.capacity
+    return entry.state is State.READY and room and entry.expires > now
+
+
+def _entry(core: Core, entry: Entry, now: float) -> None:
+    assert entry.in_use >= 0
+    assert entry.state is not State.GONE
+    assert entry.users is None or len(entry.users) == entry.in_use
+    assert entry.users is not None or entry.in_use <= 1
+    assert entry.shaky == bool(entry.streak or entry.failures or entry.refusals)
+    if entry.permit is not None:
+        assert entry.permit in core.permits
+        assert entry.state not in LIVE
+    group = entry.group
+    if group is None:
+        assert entry.state is State.OPENING
+        return
+    assert (entry.id in group.members) == (entry.state in HOPEFUL)
+    assert group.free.count(entry) == entry.listed
+    if may_be_lent(entry, now):
+        assert entry.listed
+        for listing in group.listings:
+            for method in (ANY, *group.methods):
+                offer = listing.offers[method]
+                assert offer.free is group.free or group in offer.rotation
+    _alarm(core, entry, now)
+
+
+def _alarm(core: Core, entry: Entry, now: float) -> None:
+    """What the conn will do by itself is known to the clockwork in time."""
+    due = core.next_due()
+    rings = math.inf if due is None else due
+    if entry.state in LIVE:
+        assert rings <= entry.expires
+    if entry.state is State.COOLING:
+        assert rings <= entry.rest_until
+    idle = entry.permit is None and not entry.open and not entry.in_use
+    if entry.state is State.REVIVING and idle:
+        assert rings <= entry.rest_until or entry in core._to_open
+
+
+def _listing(core: Core, listing: Listing, now: float) -> None:
+    resource = listing.resource
+    entries = [e for e in core.entries.values() if e.group and listing in e.group.listings]
+    members = [entry for entry in entries if entry.state in HOPEFUL]
+    assert Counter(listing.members()) == Counter(members)
+    assert listing.live == sum(entry.state in LIVE for entry in members)
+    assert members, f"{resource!r} is listed for nothing"
+    for need in listing.line:
+        assert need.witness in members
+    for ticket in listing.line.tickets():
+        _ticket(core, ticket, members, now)
+
+
+def _ticket(core: Core, ticket: Ticket, members: list[Entry], now: float) -> None:
+    assert ticket.standing is Standing.QUEUED
+    assert core.due <= ticket.deadline
+    able = [
+        entry
+        for entry in members
+        if (ticket.method is ANY or (entry.group and ticket.method in entry.group.methods))
+        and _passes(core, ticket, entry, now)
+    ]
+    assert able, f"{ticket.method!r} is waited for in vain"
+    if now < ticket.deadline:
+        assert not any(may_be_lent(entry, now) for entry in able), "somebody waits for a free conn"
+
+
+def _permits(core: Core) -> None:
+    slots = sum(permit.holds_slot for permit in core.permits)
+    assert core._connecting == slots <= core.options.max_connecting
+    if core._to_open:
+        assert slots == core.options.max_connecting, "a slot is free, and somebody waits for one"
+
+
+def _sizes(core: Core) -> None:
+    staying = [
+        entry
+        for entry in core.entries.values()
+        if entry.state is not State.DRAINING or entry.in_use or entry.popper
+    ]
+    assert core.options.max_size is None or len(staying) <= core.options.max_size
+
+
+def _passes(core: Core, ticket: Ticket, entry: Entry, now: float) -> bool:
+    try:
+        return core._passes(ticket.filter, entry, now)
+    except Exception:
+        return False

@@ -1,0 +1,259 @@
+"""What a call costs does not grow: with conns, resources, callers in line, or alarms.
+
+Counted in lines of Python that are run, so that nothing depends on the machine; and in the items
+that C walks over, where a scan could hide.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from connpool.conn import Reply
+from connpool.core import Ticket
+from connpool.errors import PoolTimeout
+from tests.core.bench import Bench, queued
+
+FEW, MANY = 10, 10_000
+
+
+def lines_of(act: Callable[[], Any]) -> int:
+    """How many lines of Python run while `act` does."""
+    count = 0
+
+    def note(frame: FrameType, event: str, arg: Any) -> Any:
+        nonlocal count
+        count += event == "line"
+        return note
+
+    before = sys.gettrace()
+    sys.settrace(note)
+    try:
+        act()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def call(bench: Bench) -> None:
+    """A call on a free conn."""
+    entry = bench.core.take("a", "m", None, None, None, bench.now)
+    assert entry is not None
+    bench.core.give(entry, "m", None, bench.now, bench.now)
+
+
+def many_conns(count: int) -> Bench:
+    bench = Bench(audited=False)
+    for _ in range(count):
+        bench.conn()
+    return bench
+
+
+def many_busy_conns(count: int) -> Bench:
+    bench = many_conns(count)
+    for _ in range(count - 1):
+        bench.ask()
+    return bench
+
+
+def many_resources(count: int) -> Bench:
+    bench = many_conns(1)
+    for number in range(count):
+        bench.conn(f"host-{number}")
+    return bench
+
+
+def many_kinds(count: int) -> Bench:
+    """Each conn has a method of its own besides the common one."""
+    bench = Bench(audited=False)
+    for number in range(count):
+        bench.conn(methods=["m", number])
+    return bench
+
+
+def many_alarms(count: int) -> Bench:
+    bench = many_conns(1)
+    for number in range(count):
+        bench.conn("b", ttl=1000.0 + number, rest=500.0 + number)
+    return bench
+
+
+def many_in_line_elsewhere(count: int) -> Bench:
+    bench = many_conns(1)
+    bench.conn("b")
+    bench.ask("b")
+    for number in range(count):
+        bench.ask("b", timeout=1000.0 + number)
+    return bench
+
+
+PLACES = [
+    many_conns,
+    many_busy_conns,
+    many_resources,
+    many_kinds,
+    many_alarms,
+    many_in_line_elsewhere,
+]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_call_on_a_free_conn_is_flat(place: Callable[[int], Bench]) -> None:
+    """Taking and giving back runs the same few lines, whatever else is there."""
+    few, many = place(FEW), place(MANY)
+    for bench in (few, many):
+        call(bench)  # the first one makes the figures of its method
+    assert lines_of(lambda: call(few)) == lines_of(lambda: call(many)) < 200
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_to_queue_and_to_be_served_is_flat(shared: bool) -> None:
+    """With ten or ten thousand in line before and behind."""
+
+    def line(count: int) -> tuple[Bench, Ticket]:
+        bench = many_conns(1)
+        bench.conn(capacity=2) if shared else bench.conn()
+        running = [bench.ask() for _ in range(2 + shared)]
+        for number in range(count):
+            bench.ask(timeout=1000.0 + number)
+        return bench, running[0]
+
+    def queue(bench: Bench) -> None:
+        assert queued(bench.core.submit(Ticket("a", "m", deadline=5000.0), bench.now))
+
+    (few, in_few), (many, in_many) = line(FEW), line(MANY)
+    assert lines_of(lambda: queue(few)) == lines_of(lambda: queue(many)) < 100
+    few_lines = lines_of(lambda: give_back(few, in_few))
+    assert few_lines == lines_of(lambda: give_back(many, in_many)) < 100
+
+
+def give_back(bench: Bench, ticket: Ticket) -> None:
+    assert ticket.entry is not None
+    bench.core.give(ticket.entry, "m", None, bench.now, bench.now)
+
+
+def test_to_queue_with_a_filter_that_others_wait_with_is_flat() -> None:
+    """What they were asked about is not asked again, however many conns there are."""
+
+    def line(count: int) -> tuple[Bench, Callable[[Any], bool]]:
+        bench = many_conns(count)
+        last = bench.conn(extra="red")
+
+        def red(info: Any) -> bool:
+            return bool(info.extra == "red")
+
+        for _ in range(count):
+            bench.ask()
+        bench.ask(filter=red)
+        assert last.in_use
+        bench.ask(filter=red)
+        return bench, red
+
+    def queue(bench: Bench, red: Callable[[Any], bool]) -> None:
+        assert queued(bench.core.submit(Ticket("a", "m", red), bench.now))
+
+    few, many = line(FEW), line(1000)
+    assert lines_of(lambda: queue(*few)) == lines_of(lambda: queue(*many)) < 100
+
+
+def test_to_give_up_is_flat() -> None:
+    """From the middle of any line."""
+
+    def line(count: int) -> tuple[Bench, Ticket]:
+        bench = many_conns(1)
+        bench.ask()
+        waiting = [bench.ask(timeout=1000.0 + number) for number in range(count)]
+        return bench, waiting[count // 2]
+
+    (few, in_few), (many, in_many) = line(FEW), line(MANY)
+    few_lines = lines_of(lambda: few.core.cancel(in_few, few.now))
+    assert few_lines == lines_of(lambda: many.core.cancel(in_many, many.now)) < 60
+
+
+def test_not_to_wait_is_flat() -> None:
+    """timeout=0 where all are busy."""
+
+    def refuse(bench: Bench) -> None:
+        with pytest.raises(PoolTimeout):
+            bench.ask(timeout=0)
+
+    few, many = many_busy_conns(FEW), many_busy_conns(MANY)
+    few.ask(), many.ask()
+    assert lines_of(lambda: refuse(few)) == lines_of(lambda: refuse(many)) < 200
+
+
+def test_a_rest_and_its_end_are_flat() -> None:
+    """But for a heap, which C keeps in order."""
+
+    def rest(bench: Bench) -> None:
+        bench.end(bench.ask(), Reply(1, cooldown=1.0))
+        bench.at(bench.now + 1.0)
+
+    few, many = many_alarms(FEW), many_alarms(MANY)
+    assert lines_of(lambda: rest(few)) == lines_of(lambda: rest(many)) < 250
+
+
+def test_a_death_and_a_revival_are_flat() -> None:
+    """With nobody waiting, however many other conns there are."""
+
+    def die(bench: Bench) -> None:
+        bench.end(bench.ask(), OSError("torn"))
+        bench.closed(bench.closing())
+        bench.opened(bench.opening())
+
+    def some(count: int) -> Bench:
+        bench = Bench(audited=False)
+        for _ in range(count):
+            bench.conn(revive=True)
+        die(bench)
+        return bench
+
+    few, many = some(FEW), some(MANY)
+    assert lines_of(lambda: die(few)) == lines_of(lambda: die(many)) < 700
+
+
+def test_what_one_conn_of_many_costs_to_take_out_is_flat() -> None:
+    """Ten thousand that are taken out together cost ten thousand times one, not its square."""
+
+    def pop(count: int) -> float:
+        bench = many_conns(count)
+        entries = list(bench.core.entries.values())
+        lines = lines_of(lambda: bench.pop(*entries))
+        assert not bench.core.entries
+        return lines / count
+
+    assert pop(1000) < 1.5 * pop(FEW)
+
+
+def test_most_conns_in_a_rotation_being_stale_costs_once() -> None:
+    """Those that have left are met once, and then they are gone."""
+    bench = Bench(audited=False)
+    for _ in range(MANY):
+        bench.conn()
+    bench.conn(methods=["m", "n"])
+    bench.pop(*[entry for entry in bench.core.entries.values() if entry.id <= MANY - 5])
+    call(bench)
+    assert lines_of(lambda: call(bench)) < 200
+
+
+def test_among_many_kinds_of_conn_a_few_are_compared() -> None:
+    """The rest are not even listed: one free conn is found among ten thousand kinds."""
+    bench = many_kinds(MANY)
+    offer = bench.core._listings["a"].offers["m"]
+    walked = 0
+
+    class Counted(type(offer.rotation)):  # type: ignore[misc]
+        def __iter__(self) -> Any:
+            nonlocal walked
+            for group in super().__iter__():
+                walked += 1
+                yield group
+
+    offer.rotation = Counted(offer.rotation)
+    for _ in range(10):
+        call(bench)
+    assert walked < 100
