@@ -30,7 +30,7 @@ from .core import (
     check_ttl,
 )
 from .crew import HURRY
-from .errors import PoolTimeout, show
+from .errors import show
 from .face import OnConnect, OnDisconnect, until
 from .supplies import Supplies
 
@@ -330,23 +330,15 @@ class Pool(Supplies):
             if not pop.done:
                 left = until(timeout, started) - now
                 woken.acquire(True, max(0.0, min(left, TIMEOUT_MAX)))
-        finally:
+        except BaseException:
             with self._turn as now:
-                late = pop.error is None and not pop.infos and bool(pop.entries)
                 self._core.unpop(pop, now)
-        if pop.error is not None:
-            raise pop.error
-        if late:
-            raise PoolTimeout(
-                f"pool {self.name!r}: the calls on {len(pop.entries)} conns to be popped did not "
-                "end in time",
-                pool=self.name,
-                waited=now - started,
-                timeout=timeout,
-            )
-        for info in pop.infos:
+            raise
+        with self._turn as now:
+            infos = self._core.popped(pop, timeout, now - started, now)
+        for info in infos:
             self._tell_disconnect(info, POPPED)
-        return [info.conn for info in pop.infos]
+        return [info.conn for info in infos]
 
     # -- upkeep --------------------------------------------------------------------------------
 

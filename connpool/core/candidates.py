@@ -33,7 +33,7 @@ WINDOW = 8
 class Group:
     """Entries that can serve the same requests, and the rotation of those that are free."""
 
-    __slots__ = ("free", "line", "listings", "members", "methods", "resource", "shut")
+    __slots__ = ("askable", "free", "line", "listings", "members", "methods", "resource", "shut")
 
     def __init__(
         self, resource: Any, methods: frozenset[Hashable], listings: tuple[Listing, ...]
@@ -44,6 +44,7 @@ class Group:
         # Where those wait whom this group can serve, if it is one line.
         self.line = listings[0].line if len(listings) == 1 else None
         self.members: dict[int, Entry] = {}
+        self.askable = 0  # how many of them can be asked, or made anew, when a peer has died
         self.free: deque[Entry] = deque()
         self.shut: list[Offer] = []  # offers that have found the rotation empty
 
@@ -201,6 +202,7 @@ class Directory:
         entry.group = group
         entry.set_capacity(what.capacity)
         group.members[entry.id] = entry
+        group.askable += entry.checks or entry.supply is not None
         if entry.state in LIVE:
             self.tally(entry, 1)
 
@@ -209,6 +211,7 @@ class Directory:
         group = entry.group
         assert group is not None
         del group.members[entry.id]
+        group.askable -= entry.checks or entry.supply is not None
         if entry.state in LIVE:
             self.tally(entry, -1)
         group.tidy()

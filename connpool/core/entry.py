@@ -58,6 +58,10 @@ MOVES: Mapping[State, frozenset[State]] = MappingProxyType(
 LIVE = frozenset({READY, COOLING, CHECKING})
 HOPEFUL = LIVE | {REVIVING}
 
+# How soon the clockwork looks again at a conn whose idle time or ping is over, but which is in use
+# or may not leave: often enough, and never a busy loop.
+DOZE = 1.0
+
 # How many calls a running mean remembers: long enough to be calm, short enough to forget.
 MEMORY = 64
 
@@ -190,6 +194,23 @@ def move(entry: Entry, state: State) -> None:
     if state not in MOVES[entry.state]:
         raise RuntimeError(f"conn {entry.id} cannot go from {entry.state.value} to {state.value}")
     entry.state = state
+
+
+def next_alarm(entry: Entry, now: float) -> float:
+    """When the clockwork is to look at `entry` next: inf for never."""
+    if entry.permit is not None:
+        return entry.permit.due if entry.permit.due > now else math.inf
+    if entry.state is COOLING:
+        return min(entry.expires, entry.rest_until)
+    if entry.state is not READY:
+        return math.inf
+    if entry.supply is None:
+        return entry.expires
+    # One that is used meanwhile is asked again when the alarm rings, and sets it anew.
+    rest = entry.supply.max_idle
+    idle = max(entry.idle_since + rest, now + max(DOZE, rest / 4))
+    ping = max(entry.ping_at, now + DOZE) if entry.checks else math.inf
+    return min(entry.expires, idle, ping)
 
 
 @attrs.frozen

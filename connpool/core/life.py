@@ -29,6 +29,7 @@ from .entry import (
     Info,
     State,
     move,
+    next_alarm,
     snapshot,
 )
 from .openings import Openings
@@ -38,10 +39,6 @@ from .waiting import Pop
 
 # Two inits of one conn are at least this far apart, or a tiny ttl would make a busy loop.
 SHORTEST_LIFE = 0.05
-
-# How soon the clockwork looks again at a conn whose idle time or ping is over, but which is in use
-# or may not leave: often enough, and never a busy loop.
-DOZE = 1.0
 
 
 class Life(Openings):
@@ -106,9 +103,9 @@ class Life(Openings):
         entry.rest_until = now + rest
         entry.broken, entry.reason = False, ""
         self._set_ttl(entry, now)
+        entry.checks = what.checks
         self._regroup(entry, what, now)
         self._blame(entry, None)  # it is well again: what went wrong explains nothing any more
-        entry.checks = what.checks
         self._plan_ping(entry, now)
         self._move(entry, COOLING if rest else READY)
         if not rest and entry.expires > now:
@@ -199,7 +196,8 @@ class Life(Openings):
     def _suspect_peers(self, dead: Entry, error: BaseException, now: float) -> None:
         """The server of a dead conn may be gone, and its idle peers with it: before they are lent
         they are asked; those that cannot be asked and can be made anew are retired together."""
-        assert dead.group is not None
+        if dead.group is None or not dead.group.askable:
+            return
         lost = isinstance(error, (Closed, ConnectionError, EOFError))
         for peer in tuple(dead.group.members.values()):
             if peer is dead or peer.state is not READY or peer.in_use:
@@ -278,16 +276,10 @@ class Life(Openings):
             self._onward(permit.entry, now)
 
     def _count_popped(self, pop: Pop, now: float) -> None:
-        if not pop.begun or any(e.in_use or e.permit is not None for e in pop.entries):
-            return
-        pop.done = True
-        for entry in pop.entries:
-            self._tally.ended[outcome.POPPED] += 1
-            pop.infos.append(snapshot(entry, now))
-            entry.open = False
-            self._forget(entry)
-        self.steps.append(pop)
-        self._grant_openings(now)
+        """Tell who pops once nobody uses the conns; they are his when he comes for them."""
+        if not pop.done and pop.begun and not any(e.in_use or e.permit for e in pop.entries):
+            pop.done = True
+            self.steps.append(pop)
 
     # -- the passing of time -------------------------------------------------------------------
 
@@ -378,25 +370,9 @@ class Life(Openings):
 
     def _rearm(self, entry: Entry, now: float) -> None:
         """Set the alarm for what is next in the life of `entry`."""
-        due = self._next_alarm(entry, now)
+        due = next_alarm(entry, now)
         if due < math.inf:
             self._arm(entry, due)
-
-    @staticmethod
-    def _next_alarm(entry: Entry, now: float) -> float:
-        if entry.permit is not None:
-            return entry.permit.due if entry.permit.due > now else math.inf
-        if entry.state is COOLING:
-            return min(entry.expires, entry.rest_until)
-        if entry.state is not READY:
-            return math.inf
-        if entry.supply is None:
-            return entry.expires
-        # One that is used meanwhile is asked again when the alarm rings, and sets it anew.
-        rest = entry.supply.max_idle
-        idle = max(entry.idle_since + rest, now + max(DOZE, rest / 4))
-        ping = max(entry.ping_at, now + DOZE) if entry.checks else math.inf
-        return min(entry.expires, idle, ping)
 
     def _rest(self, entry: Entry, seconds: float, now: float) -> None:
         """Let a live conn rest: nothing new is given to it before `now + seconds`."""

@@ -263,6 +263,7 @@ class Pop:
     entries: list[Entry]
     waiter: Any = None  # the driver's
     begun: bool = False  # all its conns are out of service
-    done: bool = False
-    infos: list[Any] = attrs.field(factory=list)  # the pictures of what was taken out
+    done: bool = False  # nobody uses them any more
+    over: bool = False  # taken, or given up
+    infos: list[Any] = attrs.field(factory=list)  # the pictures of what was taken
     error: BaseException | None = None
