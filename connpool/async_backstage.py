@@ -12,11 +12,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import sys
 import time
 from _thread import get_ident
-from collections.abc import Callable, Generator, Hashable
-from functools import partial
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import anyio
@@ -26,6 +24,7 @@ from .conn import describe
 from .core import ALARM, QUEUED, Core, Entry, Permit, Pop, State, Ticket, Work, first_rest
 from .errors import Busy, Closed, PoolClosed
 from .face import Face
+from .loops import Flag, Waiter, nobody, on_asyncio, task_id, task_lookup
 
 logger = logging.getLogger("connpool")
 
@@ -52,27 +51,6 @@ class _Turn:
             self._pool._run_steps()
 
 
-class Flag:
-    """Something to wait for that may happen again and again."""
-
-    __slots__ = ("_event",)
-
-    def __init__(self) -> None:
-        self._event: anyio.Event | None = None
-
-    def set(self) -> None:
-        """Wake all that wait."""
-        event, self._event = self._event, None
-        if event is not None:
-            event.set()
-
-    async def wait(self) -> None:
-        """Wait for the next `set`."""
-        if self._event is None:
-            self._event = anyio.Event()
-        await self._event.wait()
-
-
 class AsyncBackstage(Face):
     """Turns at the core for tasks, and a task group for what nobody waits for."""
 
@@ -81,8 +59,8 @@ class AsyncBackstage(Face):
         self._turn = _Turn(self)
         self._thread: int | None = None  # whose loop has the pool open
         self._tasks: TaskGroup | None = None
-        self._current_task: Callable[[], Any] = _nobody
-        self._make_waiter: Callable[[], Any] = _Waiter
+        self._current_task: Callable[[], Any] = nobody
+        self._make_waiter: Callable[[], Any] = Waiter
         self._running: set[Permit] = set()
         self._closing: set[anyio.CancelScope] = set()
         self._changed = Flag()
@@ -105,12 +83,12 @@ class AsyncBackstage(Face):
             raise RuntimeError(f"pool {self.name!r} is open already, in {where} event loop")
         if self._core.closed:
             self._renew()
-        if _on_asyncio():
+        if on_asyncio():
             # On asyncio a bare future does in one step what an event does in three.
-            self._current_task = _task_lookup()
+            self._current_task = task_lookup()
             self._make_waiter = asyncio.get_running_loop().create_future
         else:
-            self._current_task, self._make_waiter = _anyio_task, _Waiter
+            self._current_task, self._make_waiter = task_id, Waiter
         self._changed, self._nudged = Flag(), Flag()  # an event belongs to its loop
         tasks = anyio.create_task_group()
         await tasks.__aenter__()
@@ -131,7 +109,7 @@ class AsyncBackstage(Face):
                 # Not the body's own error: a task group would wrap it into an ExceptionGroup.
                 await tasks.__aexit__(None, None, None)
             finally:
-                self._thread, self._current_task = None, _nobody
+                self._thread, self._current_task = None, nobody
 
     async def _close(self, timeout: float) -> None:
         """Close the core, let running calls end, then close what is left, shielded and bounded."""
@@ -223,7 +201,7 @@ class AsyncBackstage(Face):
         assert entry is not None
         if entry.open:
             return entry
-        # Closed between the grant and this step, by who shared it: the call has not begun, and moves.
+        # Closed since the grant, by who shared it: the call has not begun, and moves.
         error = Closed("the conn was closed before the call began")
         self._moves(entry, ticket.method, ticket.who, error, now)
         return await self._obtain(ticket.again(error), now)
@@ -250,14 +228,15 @@ class AsyncBackstage(Face):
 
     async def _open(self, permit: Permit) -> None:
         """Initialise the conn of a permit; its errors are the core's first, then the caller's."""
-        core, conn = self._core, permit.entry.conn
+        core = self._core
         args, kwargs = permit.entry.setup or ((), {})
         initialised = False
         try:
+            conn = self._conn_of(permit, awaits=True)
             returned = await conn.init(*args, **kwargs)
             initialised = True
             rest = first_rest(returned)
-            what = describe(conn, await conn.methods())
+            what = describe(conn, await conn.methods(), resource=permit.resource)
             self._check_here(core)
         except BaseException as error:
             self._open_failed(core, permit, error)
@@ -304,6 +283,8 @@ class AsyncBackstage(Face):
         try:
             if permit.work is Work.OPEN:
                 await self._reopen(permit)
+            elif permit.work is Work.CHECK:
+                await self._ask(permit)
             else:
                 await self._shut_down(permit)
         finally:
@@ -312,10 +293,25 @@ class AsyncBackstage(Face):
 
     async def _reopen(self, permit: Permit) -> None:
         try:
-            with anyio.fail_after(self._options.connect_timeout):
+            with anyio.fail_after(permit.limit):
                 await self._open(permit)
         except Exception as error:
             logger.warning("%s: conn %d: init failed: %r", self.name, permit.entry.id, error)
+
+    async def _ask(self, permit: Permit) -> None:
+        """Have a conn say whether it is alive."""
+        error: BaseException | None = None
+        try:
+            with anyio.fail_after(permit.limit):
+                if await permit.entry.conn.check() is False:
+                    error = Closed("check() gave False")
+        except BaseException as raised:
+            error = raised
+            if not isinstance(raised, Exception):
+                raise
+        finally:
+            with self._turn as now:
+                self._core.checked(permit, error, now)
 
     async def _shut_down(self, permit: Permit) -> None:
         try:
@@ -351,49 +347,3 @@ class AsyncBackstage(Face):
         """Wait until what runs in the background has ended, that aside which is overdue."""
         while any(not permit.overdue for permit in self._running):
             await self._changed.wait()
-
-
-class _Waiter:
-    """What a queued ticket waits on, on trio: an event, made to be awaited itself."""
-
-    __slots__ = ("_event",)
-
-    def __init__(self) -> None:
-        self._event = anyio.Event()
-
-    def done(self) -> bool:
-        return self._event.is_set()
-
-    def set_result(self, _: None) -> None:
-        self._event.set()
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        return self._event.wait().__await__()
-
-
-def _on_asyncio() -> bool:
-    """Whether an asyncio task runs.  On trio there is none, not even where asyncio hosts it."""
-    try:
-        return asyncio.current_task() is not None
-    except RuntimeError:
-        return False
-
-
-def _task_lookup() -> Callable[[], Any]:
-    """asyncio.current_task for the loop that runs now.
-
-    Before 3.12 that function is written in Python, and costs as much as a whole call through the
-    pool; there its table is looked up directly.
-    """
-    table = getattr(asyncio.tasks, "_current_tasks", None)
-    if sys.version_info < (3, 12) and isinstance(table, dict):
-        return partial(table.get, asyncio.get_running_loop())
-    return asyncio.current_task
-
-
-def _anyio_task() -> int:
-    return anyio.get_current_task().id
-
-
-def _nobody() -> None:
-    """Who asks, as long as no loop runs."""

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import anyio
 
-from .async_backstage import AsyncBackstage
+from .async_supplies import AsyncSupplies
 from .conn import AsyncConn, Reply, check_conn, describe
 from .core import (
     POPPED,
@@ -30,11 +30,11 @@ from .core import (
     check_revive,
     check_ttl,
 )
-from .errors import PoolTimeout, show
+from .errors import show
 from .face import OnConnect, OnDisconnect, until
 
 
-class AsyncPool(AsyncBackstage):
+class AsyncPool(AsyncSupplies):
     """A pool of connections for tasks, on asyncio and trio.
 
     Parameters:
@@ -291,7 +291,7 @@ class AsyncPool(AsyncBackstage):
         seconds = self._seconds(timeout)
         with self._turn as now:
             pop = self._core.pop([self._core.find(id, now)], self._whoami(), now)
-        return (await self._popped(pop, until(seconds, now)))[0]
+        return (await self._popped(pop, seconds, now))[0]
 
     async def pop_all(
         self, resource: Hashable, filter: Callable[[Any], Any] | None = None
@@ -308,32 +308,29 @@ class AsyncPool(AsyncBackstage):
         with self._turn as now:
             found = self._core.search(resource, filter, now)
             pop = self._core.pop(found, self._whoami(), now)
-        return await self._popped(pop, until(self._timeout, now))
+        return await self._popped(pop, self._timeout, now)
 
-    async def _popped(self, pop: Pop, deadline: float) -> list[Any]:
+    async def _popped(self, pop: Pop, timeout: float, started: float) -> list[Any]:
         core = self._core
         try:
             if not pop.done:
                 pop.waiter = self._make_waiter()
-                with anyio.move_on_after(deadline - time.monotonic()):
+                with anyio.move_on_after(until(timeout, started) - time.monotonic()):
                     await pop.waiter
-        finally:  # no turn, which would raise where the pool has been left in this tick
-            late = pop.error is None and not pop.infos and bool(pop.entries)
+        except BaseException:  # no turn, which would raise where the pool has been left meanwhile
             core.unpop(pop, time.monotonic())
             if core.steps:
                 self._run_steps()
-        if pop.error is not None:
-            raise pop.error
-        if late:
-            raise PoolTimeout(
-                f"pool {self.name!r}: the calls on {len(pop.entries)} conns to be popped did not "
-                "end in time",
-                pool=self.name,
-                timeout=self._timeout,
-            )
-        for info in pop.infos:
+            raise
+        now = time.monotonic()
+        try:
+            infos = core.popped(pop, timeout, now - started, now)
+        finally:
+            if core.steps:
+                self._run_steps()
+        for info in infos:
             self._tell_disconnect(info, POPPED)
-        return [info.conn for info in pop.infos]
+        return [info.conn for info in infos]
 
     # -- upkeep --------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from typing import Any
 from .conn import describe
 from .core import ALARM, QUEUED, Entry, Permit, Ticket, Work, first_rest
 from .crew import Crew, Keeper, name_of_thread
+from .errors import Closed
 from .face import Face
 
 logger = logging.getLogger("connpool")
@@ -118,14 +119,14 @@ class Backstage(Face):
 
     def _open(self, permit: Permit) -> None:
         """Initialise the conn of a permit; its errors are the core's first, then the caller's."""
-        conn = permit.entry.conn
         args, kwargs = permit.entry.setup or ((), {})
         initialised = False
         try:
+            conn = self._conn_of(permit, awaits=False)
             returned = conn.init(*args, **kwargs)
             initialised = True
             rest = first_rest(returned)
-            what = describe(conn, conn.methods())
+            what = describe(conn, conn.methods(), resource=permit.resource)
         except BaseException as error:
             with self._turn as now:
                 self._core.open_failed(permit, error, now)
@@ -149,8 +150,21 @@ class Backstage(Face):
         """What a worker does."""
         if permit.work is Work.OPEN:
             self._reopen(permit)
+        elif permit.work is Work.CHECK:
+            self._ask(permit)
         else:
             self._shut_down(permit)
+
+    def _ask(self, permit: Permit) -> None:
+        """Have a conn say whether it is alive."""
+        error: BaseException | None = None
+        try:
+            if permit.entry.conn.check() is False:
+                error = Closed("check() gave False")
+        except BaseException as raised:
+            error = raised
+        with self._turn as now:
+            self._core.checked(permit, error, now)
 
     def _reopen(self, permit: Permit) -> None:
         try:

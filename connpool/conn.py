@@ -119,6 +119,7 @@ class Description:
     resources: tuple[Hashable, ...]
     methods: frozenset[Hashable]
     capacity: int
+    checks: bool = False
 
 
 def seconds(value: Any, what: str, *, infinite: bool = False) -> float:
@@ -163,16 +164,15 @@ def check_conn(conn: Any, *, awaits: bool) -> None:
 def describe(conn: Any, methods: Any, *, resource: Any = None) -> Description:
     """What `conn` says of itself, checked; `methods` is what its methods() gave.
 
-    `resource` is what to call it where it names none itself (a supplied conn).
+    `resource` is what to call it, whatever it says itself: the key of its supply.
     """
-    named = getattr(conn, "resource", None)
-    if named is None:
-        named = resource
+    named = getattr(conn, "resource", None) if resource is None else resource
     return Description(
         resource=tuple(named) if isinstance(named, (list, set, frozenset)) else named,
         resources=_resources(conn, named),
         methods=method_names(methods, conn),
         capacity=places(getattr(conn, "capacity", 1), f"capacity of {show(conn)}"),
+        checks=callable(getattr(conn, "check", None)),
     )
 
 

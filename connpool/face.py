@@ -13,12 +13,14 @@ import itertools
 import logging
 import math
 import random
+import time
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from .conn import Description, Reply
+from .conn import Description, Reply, check_conn
 from .core import (
+    ANY,
     Core,
     Entry,
     Info,
@@ -125,6 +127,17 @@ class Face:
 
     # -- births ---------------------------------------------------------------------------------
 
+    def _conn_of(self, permit: Permit, *, awaits: bool) -> Any:
+        """The conn to be initialised; for a supply one that its factory makes."""
+        entry = permit.entry
+        if permit.make is None:
+            return entry.conn
+        conn = permit.make()
+        check_conn(conn, awaits=awaits)
+        with self._turn:
+            self._core.adopt(permit, conn)
+        return conn
+
     def _opened(self, permit: Permit, what: Description, rest: float) -> None:
         with self._turn as now:
             info = self._core.opened(permit, what, rest, now)
@@ -135,6 +148,43 @@ class Face:
         if permit.entry.last_init is None:
             raise PoolClosed(f"pool {self.name!r} was closed", pool=self.name)
         return permit.entry.id
+
+    # -- routing ---------------------------------------------------------------------------------
+
+    def route(
+        self,
+        resource: Hashable,
+        *,
+        method: Hashable = None,
+        filter: Callable[[Any], Any] | None = None,
+        by: Any = None,
+    ) -> Any:
+        """Pick a live conn and give it, without a lease: for conns that many may share at once.
+
+        Parameters:
+            resource: what to talk to.
+            method: only conns that have it; None: any.
+            filter: only conns for whose `Info` this is true.
+            by: "round_robin" (the default), "random", "least_used", "least_wait", "two_choices",
+                `sticky(key)`, or a function that is given a list of live `Info` views and gives one
+                of them.
+
+        A conn that is lost leaves the choice at once, and is back once it is revived.  Nobody is
+        told when you are done, so a conn may close while you use it: be ready for `Closed`.
+
+        Raises `ResourceError`, `MethodError` or `FilterError`.  Never waits.  Takes the same time
+        with many conns, but for a filter and a function of yours, which are shown all of them, and
+        a key of `sticky` that is new; of many conns "least_used" and "least_wait" compare a few.
+        """
+        if method is None:
+            method = ANY
+        if filter is None:
+            conn = self._core.glance(resource, method, by, time.monotonic())
+            if conn is not None:
+                return conn
+        self._check_choice(filter, by)
+        with self._turn as now:
+            return self._core.route(resource, method, filter, by, now)
 
     # -- questions -----------------------------------------------------------------------------
 
@@ -171,6 +221,36 @@ class Face:
         """
         with self._turn as now:
             return self._core.set_extra(id, value, now)
+
+    def resize(
+        self, resource: Hashable, min_size: int | None = None, max_size: int | None = None
+    ) -> None:
+        """Give a supply other sizes; None leaves one as it is.
+
+        Conns beyond the new `max_size` leave as they become idle.  Raises `ResourceError` where the
+        resource has no supply.  Waits for nothing.
+        """
+        with self._turn as now:
+            self._core.resize(resource, min_size, max_size, now)
+
+    def withdraw(self, resource: Hashable) -> None:
+        """End a supply: its conns are closed once nobody uses them, and no more are made.
+
+        Raises `ResourceError` where the resource has no supply.  Waits for nothing.
+        """
+        with self._turn as now:
+            self._core.withdraw(resource, now)
+
+    def drain(self, resource: Hashable = None, *, id: int | None = None) -> int:
+        """Let the conns of a resource, or the one with this id, go once nobody uses them.
+
+        They are closed, not revived; a supply makes others as they are needed.  Gives how many.
+        Raises `IdError` where there is no such conn.  Waits for nothing.
+        """
+        with self._turn as now:
+            core = self._core
+            leaving = core.search(resource, None, now) if id is None else [core.find(id, now)]
+            return core.let_go(leaving, now)
 
     def resources(self) -> list[Hashable]:
         """The resources with at least one live conn.  Never waits."""

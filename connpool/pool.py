@@ -17,7 +17,6 @@ from collections.abc import Callable, Hashable
 from threading import TIMEOUT_MAX
 from typing import Any, Self
 
-from .backstage import Backstage
 from .conn import Conn, Reply, check_conn, describe
 from .core import (
     POPPED,
@@ -31,8 +30,9 @@ from .core import (
     check_ttl,
 )
 from .crew import HURRY
-from .errors import PoolTimeout, show
+from .errors import show
 from .face import OnConnect, OnDisconnect, until
+from .supplies import Supplies
 
 logger = logging.getLogger("connpool")
 
@@ -40,7 +40,7 @@ logger = logging.getLogger("connpool")
 GRACE = 0.5
 
 
-class Pool(Backstage):
+class Pool(Supplies):
     """A pool of connections for threads.
 
     Parameters:
@@ -330,23 +330,15 @@ class Pool(Backstage):
             if not pop.done:
                 left = until(timeout, started) - now
                 woken.acquire(True, max(0.0, min(left, TIMEOUT_MAX)))
-        finally:
+        except BaseException:
             with self._turn as now:
-                late = pop.error is None and not pop.infos and bool(pop.entries)
                 self._core.unpop(pop, now)
-        if pop.error is not None:
-            raise pop.error
-        if late:
-            raise PoolTimeout(
-                f"pool {self.name!r}: the calls on {len(pop.entries)} conns to be popped did not "
-                "end in time",
-                pool=self.name,
-                waited=now - started,
-                timeout=timeout,
-            )
-        for info in pop.infos:
+            raise
+        with self._turn as now:
+            infos = self._core.popped(pop, timeout, now - started, now)
+        for info in infos:
             self._tell_disconnect(info, POPPED)
-        return [info.conn for info in pop.infos]
+        return [info.conn for info in infos]
 
     # -- upkeep --------------------------------------------------------------------------------
 

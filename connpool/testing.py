@@ -43,7 +43,7 @@ from .conn import seconds as in_seconds
 from .errors import show
 
 # The modules that read the time, each through its own name `time`.
-DRIVERS = ("pool", "backstage", "async_pool", "async_backstage")
+DRIVERS = ("face", "pool", "backstage", "supplies", "async_pool", "async_backstage")
 # How long to wait, in real seconds, for what a test says must happen.  It only ends a hang.
 PATIENCE = 30.0
 

@@ -74,9 +74,17 @@ ROOMS: dict[str, Room] = {
     ".face": Room(".core .core.* .conn .errors"),
     ".crew": Room(".core .core.* .conn .errors"),
     ".backstage": Room(".core .core.* .conn .errors .face .crew"),
-    ".pool": Room(".core .core.* .conn .errors .face .crew .backstage"),
-    ".async_backstage": Room(".core .core.* .conn .errors .face", libraries="anyio"),
-    ".async_pool": Room(".core .core.* .conn .errors .face .async_backstage", libraries="anyio"),
+    ".pool": Room(".core .core.* .conn .errors .face .crew .backstage .supplies"),
+    ".supplies": Room(".core .core.* .conn .errors .face .crew .backstage"),
+    ".loops": Room(libraries="anyio"),
+    ".async_backstage": Room(".core .core.* .conn .errors .face .loops", libraries="anyio"),
+    ".async_supplies": Room(
+        ".core .core.* .conn .errors .face .loops .async_backstage", libraries="anyio"
+    ),
+    ".async_pool": Room(
+        ".core .core.* .conn .errors .face .loops .async_backstage .async_supplies",
+        libraries="anyio",
+    ),
     # one row for an adapter that needs a library, or shares a module with another one
     ".adapters": Room(),
     ".adapters.agent": Room(".conn .errors .adapters.agent_rules"),

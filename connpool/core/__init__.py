@@ -91,6 +91,7 @@ from .permits import ALARM, Permit, Work
 from .revive import Backoff
 from .routing import check_by, sticky
 from .stats import Now, PoolStats, SinceStart
+from .supply import Supply
 from .waiting import ANY, QUEUED, Pop, Standing, Ticket
 
 __all__ = [
@@ -113,6 +114,7 @@ __all__ = [
     "Standing",
     "Stat",
     "State",
+    "Supply",
     "Ticket",
     "Timeout",
     "Work",

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from itertools import chain, islice
+from itertools import chain, count, islice
 from typing import Any
 
 import attrs
@@ -23,6 +23,7 @@ import attrs
 from ..conn import Description
 from ..errors import FilterError, MethodError, PoolError, ResourceError, show
 from .entry import HOPEFUL, LIVE, READY, Entry, State
+from .supply import Supply
 from .waiting import ANY, Line, Ticket
 
 # How many heads of several groups' rotations are compared.  A bound, so that nothing scans.
@@ -32,7 +33,7 @@ WINDOW = 8
 class Group:
     """Entries that can serve the same requests, and the rotation of those that are free."""
 
-    __slots__ = ("free", "line", "listings", "members", "methods", "resource", "shut")
+    __slots__ = ("askable", "free", "line", "listings", "members", "methods", "resource", "shut")
 
     def __init__(
         self, resource: Any, methods: frozenset[Hashable], listings: tuple[Listing, ...]
@@ -43,6 +44,7 @@ class Group:
         # Where those wait whom this group can serve, if it is one line.
         self.line = listings[0].line if len(listings) == 1 else None
         self.members: dict[int, Entry] = {}
+        self.askable = 0  # how many of them can be asked, or made anew, when a peer has died
         self.free: deque[Entry] = deque()
         self.shut: list[Offer] = []  # offers that have found the rotation empty
 
@@ -80,9 +82,14 @@ def lendable(entry: Entry) -> bool:
 class Offer:
     """What a resource offers for one method: the groups that have both."""
 
-    __slots__ = ("free", "groups", "rotation", "turn")
+    __slots__ = ("age", "called", "count", "free", "groups", "listing", "rotation", "stuck", "turn")
 
-    def __init__(self) -> None:
+    def __init__(self, listing: Listing) -> None:
+        self.listing = listing
+        self.called: list[Entry] = []
+        self.age = -1  # of the listing, when the roll was called last
+        self.count: Iterator[int] = count()  # whose turn it is in the roll, from anywhere
+        self.stuck: dict[Hashable, Entry] = {}  # keys of sticky, and where they went
         self.groups: dict[Group, None] = {}
         self.rotation: deque[Group] = deque()
         self.free: deque[Entry] | None = None  # of the only group, for the straight path
@@ -100,6 +107,16 @@ class Offer:
         if group in self.rotation:
             self.rotation.remove(group)
         self.free = next(iter(self.groups)).free if len(self.groups) == 1 else None
+
+    def roll(self, rng: Callable[[], float]) -> list[Entry]:
+        """The live conns that have the method: called anew only when one has come or gone."""
+        if self.age != self.listing.age:
+            if self.age < 0:  # many pools would otherwise all begin with the same server
+                self.count = count(int(rng() * 1_000_000))
+            self.called = [entry for entry in self.members() if entry.state in LIVE]
+            self.stuck.clear()
+            self.age = self.listing.age  # last: who looks without a lock sees the two agree
+        return self.called
 
     def members(self) -> Iterator[Entry]:
         """Every conn that has the method, whatever its state."""
@@ -151,14 +168,16 @@ def _fresh(group: Group) -> Iterator[Entry]:
 class Listing:
     """All that is known of one resource."""
 
-    __slots__ = ("last_error", "line", "live", "offers", "resource")
+    __slots__ = ("age", "last_error", "line", "live", "offers", "resource", "supply")
 
     def __init__(self, resource: Hashable) -> None:
         self.resource = resource
         self.offers: dict[Hashable, Offer] = {}
         self.line = Line()
         self.live = 0
+        self.age = 0  # changes whenever a live conn comes or goes
         self.last_error: BaseException | None = None
+        self.supply: Supply | None = None
 
     def members(self) -> Iterator[Entry]:
         """Every conn of the resource that is alive or will be again."""
@@ -183,16 +202,18 @@ class Directory:
         entry.group = group
         entry.set_capacity(what.capacity)
         group.members[entry.id] = entry
+        group.askable += entry.checks or entry.supply is not None
         if entry.state in LIVE:
-            self.count(entry, 1)
+            self.tally(entry, 1)
 
     def strike(self, entry: Entry) -> None:
         """Take `entry` out of its group's members; its place in the rotation turns stale."""
         group = entry.group
         assert group is not None
         del group.members[entry.id]
+        group.askable -= entry.checks or entry.supply is not None
         if entry.state in LIVE:
-            self.count(entry, -1)
+            self.tally(entry, -1)
         group.tidy()
         if not group.members:
             self._drop(group)
@@ -202,17 +223,18 @@ class Directory:
         self.strike(entry)
         self.enlist(entry, what)
 
-    def count(self, entry: Entry, change: int) -> None:
+    def tally(self, entry: Entry, change: int) -> None:
         """`entry` became live (1), or is no longer (-1)."""
         assert entry.group is not None
         for listing in entry.group.listings:
             listing.live += change
+            listing.age += 1
 
     def _group(self, what: Description) -> Group:
         key = (frozenset(what.resources), what.methods)
         group = self._groups.get(key)
         if group is None:
-            listings = tuple(self._listing(resource) for resource in what.resources)
+            listings = tuple(self.open(resource) for resource in what.resources)
             group = self._groups[key] = Group(what.resource, what.methods, listings)
             for offer in self._offers(group, make=True):
                 offer.add(group)
@@ -229,10 +251,11 @@ class Directory:
 
     def forget(self, listing: Listing) -> None:
         """Drop a listing that nobody offers anything at and nobody waits for."""
-        if not listing.offers and not listing.line:
+        if not listing.offers and not listing.line and listing.supply is None:
             self.listings.pop(listing.resource, None)
 
-    def _listing(self, resource: Hashable) -> Listing:
+    def open(self, resource: Hashable) -> Listing:
+        """The listing of a resource, made where there is none."""
         listing = self.listings.get(resource)
         if listing is None:
             listing = self.listings[resource] = Listing(resource)
@@ -243,7 +266,7 @@ class Directory:
         for listing in group.listings:
             for method in (ANY, *group.methods):
                 if make and method not in listing.offers:
-                    listing.offers[method] = Offer()
+                    listing.offers[method] = Offer(listing)
                 yield listing.offers[method]
 
 

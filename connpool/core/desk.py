@@ -18,6 +18,7 @@ from .candidates import WINDOW, Directory, Listing, Offer, refusal, witness
 from .entry import READY, Entry, view
 from .permits import ALARM
 from .stats import Tally
+from .supply import Supply
 from .timers import Timers
 from .waiting import ANY, FAILED, GRANTED, QUEUED, Deadlines, Need, Standing, Ticket
 
@@ -44,13 +45,13 @@ class Desk:
         self._max_waiting = max_waiting
         self._directory = Directory()
         self._listings = self._directory.listings
-        self._alarms: Timers[Entry] = Timers()
+        self._alarms: Timers[Entry | Supply] = Timers()
         self._deadlines = Deadlines()
         self._tally = Tally()
 
     # -- time ----------------------------------------------------------------------------------
 
-    def _arm(self, entry: Entry, due: float) -> None:
+    def _arm(self, entry: Entry | Supply, due: float) -> None:
         """Let the clockwork look at `entry` at `due` at the latest."""
         nearer = due < self._alarms.due
         self._alarms.set(entry, due)
@@ -190,6 +191,8 @@ class Desk:
             self._deadlines.add(ticket, arrivals, self.waiting)
             if ticket.deadline < self.due:
                 self.due = ticket.deadline
+        if need.listing.supply is not None:
+            self._demand(need.listing, now)
 
     def _open_need(self, ticket: Ticket, now: float) -> Need:
         """The need that `ticket` may join, made if it is the first of its kind."""
@@ -197,18 +200,35 @@ class Desk:
             raise PoolClosed(f"pool {self.name!r} is closed", pool=self.name)
         listing = self._listings.get(ticket.resource)
         offer = listing.offers.get(ticket.method) if listing is not None else None
-        hope = witness(offer, ticket, lambda f, e: self._passes(f, e, now), now)
-        if hope is None or listing is None or offer is None:
+        hope = self._hope(listing, offer, ticket, now)
+        if hope is None or listing is None:
             raise refusal(listing, ticket, self.name, now)
         if ticket.deadline <= now:
             raise self._timeout(ticket, listing, now)
-        self._refuse_nested(ticket, offer, now)
+        if offer is not None:
+            self._refuse_nested(ticket, offer, now)
         if self._max_waiting is not None:
             self._refuse_full(ticket, self._max_waiting)
         need = listing.line.find(ticket)
         if need is None:
             need = listing.line.open(ticket, listing, hope)
         return need
+
+    def _hope(
+        self, listing: Listing | None, offer: Offer | None, ticket: Ticket, now: float
+    ) -> Entry | Supply | None:
+        """What can still come and would serve the ticket: a conn, or else a supply of such."""
+        found = witness(offer, ticket, lambda f, e: self._passes(f, e, now), now)
+        supply = listing.supply if listing is not None else None
+        if found is not None or supply is None or ticket.deadline <= now:
+            return found
+        if ticket.filter is not None and offer is not None and any(offer.members()):
+            return None  # another of their kind would not pass either
+        any_method = ticket.method is ANY
+        return supply if supply.may_serve(ticket.method, any_method=any_method) else None
+
+    def _demand(self, listing: Listing, now: float) -> None:
+        """Somebody has begun to wait where a supply can open one more."""
 
     def _refuse_full(self, ticket: Ticket, most: int) -> None:
         """No more than `most` may wait; a call that was moved had its place already."""
@@ -222,7 +242,8 @@ class Desk:
 
     def _refuse_nested(self, ticket: Ticket, offer: Offer, now: float) -> None:
         """Raise where every conn that could serve is held by the very one who asks."""
-        if ticket.who is None:
+        supply = self._listings[ticket.resource].supply
+        if ticket.who is None or (supply is not None and supply.has_room):
             return
         for entry in offer.members():
             own = entry.in_use >= entry.capacity and entry.held_by_only(ticket.who)
@@ -338,11 +359,11 @@ class Desk:
                 self._fail(need.tickets[0], error)
         return False
 
-    def _recheck(self, entry: Entry, listings: Iterable[Listing], now: float) -> None:
-        """`entry` can do less than before: find new witnesses, or end a vain waiting."""
+    def _recheck(self, lost: Entry | Supply, listings: Iterable[Listing], now: float) -> None:
+        """`lost` can do less than before: find new witnesses, or end a vain waiting."""
         for listing in listings:
             for need in listing.line:
-                if need.witness is entry:
+                if need.witness is lost:
                     self._rewitness(need, now)
             self._directory.forget(listing)
 
@@ -352,7 +373,7 @@ class Desk:
         while need.size:
             ticket = need.tickets[0]
             try:
-                need.witness = witness(offer, ticket, lambda f, e: self._passes(f, e, now), now)
+                need.witness = self._hope(listing, offer, ticket, now)
             except Exception as error:
                 self._fail(ticket, error)
                 continue
@@ -361,7 +382,9 @@ class Desk:
             self._fail(ticket, refusal(listing, ticket, self.name, now))
 
 
-def _maybe_own(entry: Entry, who: Any) -> bool:
-    """Whether `who` may be the one who uses `entry`: cheap, and wrong only on the safe side."""
+def _maybe_own(hope: Entry | Supply, who: Any) -> bool:
+    """Whether `who` may be the one who uses it: cheap, and wrong only on the safe side."""
+    if isinstance(hope, Supply):
+        return not hope.has_room
     # Not `is`: the identity of a thread is a new int each time it is asked for.
-    return entry.users is not None or bool(entry.user == who)
+    return hope.users is not None or bool(hope.user == who)

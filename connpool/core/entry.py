@@ -21,6 +21,7 @@ import attrs
 if TYPE_CHECKING:
     from .candidates import Group
     from .permits import Permit
+    from .supply import Supply
     from .waiting import Pop
 
 
@@ -30,6 +31,7 @@ class State(enum.Enum):
     OPENING = "opening"  # its first init runs
     READY = "ready"  # may be lent while it has a free place
     COOLING = "cooling"  # alive, rests until `rest_until`
+    CHECKING = "checking"  # alive as far as is known, and being asked
     REVIVING = "reviving"  # out of service, and will be back
     DRAINING = "draining"  # out of service, and leaves for good once nobody uses it
     GONE = "gone"  # forgotten
@@ -37,13 +39,15 @@ class State(enum.Enum):
 
 # Looking a member up on an Enum class costs a descriptor call: the hot path compares with these.
 OPENING, READY, COOLING = State.OPENING, State.READY, State.COOLING
+CHECKING = State.CHECKING
 REVIVING, DRAINING, GONE = State.REVIVING, State.DRAINING, State.GONE
 
 MOVES: Mapping[State, frozenset[State]] = MappingProxyType(
     {
         OPENING: frozenset({READY, COOLING, GONE}),
-        READY: frozenset({COOLING, REVIVING, DRAINING}),
+        READY: frozenset({COOLING, CHECKING, REVIVING, DRAINING}),
         COOLING: frozenset({READY, REVIVING, DRAINING}),
+        CHECKING: frozenset({READY, COOLING, REVIVING, DRAINING}),
         REVIVING: frozenset({READY, COOLING, DRAINING}),
         # back again only where a pop is given up
         DRAINING: frozenset({READY, COOLING, REVIVING, GONE}),
@@ -51,8 +55,12 @@ MOVES: Mapping[State, frozenset[State]] = MappingProxyType(
     }
 )
 
-LIVE = frozenset({READY, COOLING})
-HOPEFUL = frozenset({READY, COOLING, REVIVING})
+LIVE = frozenset({READY, COOLING, CHECKING})
+HOPEFUL = LIVE | {REVIVING}
+
+# How soon the clockwork looks again at a conn whose idle time or ping is over, but which is in use
+# or may not leave: often enough, and never a busy loop.
+DOZE = 1.0
 
 # How many calls a running mean remembers: long enough to be calm, short enough to forget.
 MEMORY = 64
@@ -110,6 +118,9 @@ class Entry:
     in_turn: bool = False  # stands in line for a slot, to be opened
     permit: Permit | None = None
     popper: Pop | None = None
+    supply: Supply | None = None  # whose place it takes; None: it was put in by hand
+    checks: bool = False  # it has a check(), and can be asked whether it is alive
+    ping_at: float = math.inf  # when it is to be asked, if idle
     stats: dict[Hashable, Stat] | None = None
     view: View | None = None
 
@@ -146,6 +157,11 @@ class Entry:
         self.shaky = True
         self.streak += 1
 
+    @property
+    def idle_since(self) -> float:
+        """When it was last used, or opened."""
+        return self.last_call or self.last_init or 0.0
+
     def recover(self) -> None:
         """It has answered a call: what went wrong before is forgotten."""
         self.shaky = False
@@ -179,6 +195,23 @@ def move(entry: Entry, state: State) -> None:
     if state not in MOVES[entry.state]:
         raise RuntimeError(f"conn {entry.id} cannot go from {entry.state.value} to {state.value}")
     entry.state = state
+
+
+def next_alarm(entry: Entry, now: float) -> float:
+    """When the clockwork is to look at `entry` next: inf for never."""
+    if entry.permit is not None:
+        return entry.permit.due if entry.permit.due > now else math.inf
+    if entry.state is COOLING:
+        return min(entry.expires, entry.rest_until)
+    if entry.state is not READY:
+        return math.inf
+    if entry.supply is None:
+        return entry.expires
+    # One that is used meanwhile is asked again when the alarm rings, and sets it anew.
+    rest = entry.supply.max_idle
+    idle = max(entry.idle_since + rest, now + max(DOZE, rest / 4))
+    ping = max(entry.ping_at, now + DOZE) if entry.checks else math.inf
+    return min(entry.expires, idle, ping)
 
 
 @attrs.frozen

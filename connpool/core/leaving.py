@@ -12,15 +12,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..conn import Description
-from ..errors import IdError, NestedCall, PoolClosed
+from ..errors import IdError, NestedCall, PoolClosed, PoolTimeout
 from . import outcome
 from .entry import COOLING, HOPEFUL, LIVE, OPENING, READY, REVIVING, Entry, Info, snapshot
-from .life import Life
+from .supplying import Supplying
 from .waiting import Pop
 
 
-class Leaving(Life):
-    """The fourth storey of the core."""
+class Leaving(Supplying):
+    """The fifth storey of the core."""
 
     # -- taking out ----------------------------------------------------------------------------
 
@@ -49,11 +49,34 @@ class Leaving(Life):
         self._count_popped(pop, now)
         return pop
 
+    def popped(self, pop: Pop, timeout: float, waited: float, now: float) -> list[Info]:
+        """Who pops has come for the conns: from here on they are his.  Where they are not free yet
+        his time is over, and the pop is given up."""
+        if pop.error is not None:
+            raise pop.error
+        if not pop.done:
+            self.unpop(pop, now)
+            raise PoolTimeout(
+                f"pool {self.name!r}: the calls on {len(pop.entries)} conns to be popped did not "
+                "end in time",
+                pool=self.name,
+                waited=waited,
+                timeout=timeout,
+            )
+        pop.over = True
+        pop.infos = [snapshot(entry, now) for entry in pop.entries]
+        for entry in pop.entries:
+            self._tally.ended[outcome.POPPED] += 1
+            entry.open, entry.popper = False, None
+            self._forget(entry)
+        self._grant_openings(now)
+        return pop.infos
+
     def unpop(self, pop: Pop, now: float) -> None:
         """Give a pop up: its conns go back into service."""
-        if pop.done:
+        if pop.over:
             return
-        pop.done = True
+        pop.done = pop.over = True
         for entry in pop.entries:
             entry.popper = None
             if self.closed:

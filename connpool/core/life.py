@@ -14,9 +14,10 @@ import math
 from typing import Any
 
 from ..conn import Description
-from ..errors import PoolClosed, show
+from ..errors import Closed, PoolClosed, show
 from . import outcome, revive
 from .entry import (
+    CHECKING,
     COOLING,
     DRAINING,
     GONE,
@@ -28,10 +29,12 @@ from .entry import (
     Info,
     State,
     move,
+    next_alarm,
     snapshot,
 )
 from .openings import Openings
 from .permits import Permit, Work
+from .supply import SPREAD, Supply
 from .waiting import Pop
 
 # Two inits of one conn are at least this far apart, or a tiny ttl would make a busy loop.
@@ -63,7 +66,7 @@ class Life(Openings):
         self._last_id += 1
         entry = Entry(self._last_id, conn, extra, ttl, revive, setup)
         self.entries[entry.id] = self._conns[id(conn)] = entry
-        return self._issue(Work.OPEN, entry, math.inf)
+        return self._issue(Work.OPEN, entry, math.inf, now)
 
     def opened(self, permit: Permit, what: Description, rest: float, now: float) -> Info | None:
         """The conn is open.  Its picture, or None where it came too late and is closed again."""
@@ -71,6 +74,8 @@ class Life(Openings):
         self._take_back(permit, now)
         self._tally.opened += 1
         entry.open = True
+        if entry.state is OPENING and entry.supply is not None:
+            self._born(entry, entry.supply, what)
         if entry.state is OPENING or entry.state is REVIVING:
             self._begin(entry, what, rest, now)
             return snapshot(entry, now)
@@ -79,6 +84,12 @@ class Life(Openings):
         else:
             self._onward(entry, now)
         return None
+
+    def _born(self, entry: Entry, supply: Supply, what: Description) -> None:
+        """A supplied conn has come to life."""
+        entry.ttl = supply.lifetime(self._rng)
+        supply.methods = what.methods
+        supply.succeeded()
 
     def _take_back(self, permit: Permit, now: float) -> None:
         if now >= self.due:
@@ -92,13 +103,14 @@ class Life(Openings):
         entry.rest_until = now + rest
         entry.broken, entry.reason = False, ""
         self._set_ttl(entry, now)
+        entry.checks = what.checks
         self._regroup(entry, what, now)
         self._blame(entry, None)  # it is well again: what went wrong explains nothing any more
+        self._plan_ping(entry, now)
         self._move(entry, COOLING if rest else READY)
-        if rest:
-            self._arm(entry, entry.rest_until)
-        elif entry.expires > now:
+        if not rest and entry.expires > now:
             self._serve(entry, now)
+        self._rearm(entry, now)
 
     def _regroup(self, entry: Entry, what: Description, now: float) -> None:
         """List the conn under what it names now; what it named before may have changed."""
@@ -123,13 +135,29 @@ class Life(Openings):
         """The conn could not be opened: forget it, or try again when its time comes."""
         entry = permit.entry
         self._take_back(permit, now)
+        if permit.given_up:
+            return
         self._tally.open_failed += 1
-        if entry.state is OPENING:
+        if entry.state is OPENING and entry.supply is not None:
+            self._stillborn(entry, entry.supply, error, now)
+        elif entry.state is OPENING:
             self._forget(entry)
         elif entry.state is REVIVING:
             self._try_later(entry, error, now)
         elif entry.state is not GONE:
             self._onward(entry, now)
+
+    def _stillborn(self, entry: Entry, supply: Supply, error: BaseException, now: float) -> None:
+        """A supply could not open a conn: when it tries again, or that it never will."""
+        listing = self._listings[supply.resource]
+        listing.last_error = error
+        supply.failed(error, bool(listing.line), now, self.options.backoff, self._rng)
+        self._forget(entry)
+        self._grant_openings(now)
+        if supply.over is not None:
+            self._recheck(supply, (listing,), now)
+        elif supply.retry_at != math.inf:
+            self._arm(supply, supply.retry_at)
 
     def _try_later(self, entry: Entry, error: BaseException, now: float) -> None:
         self._blame(entry, error)
@@ -154,6 +182,10 @@ class Life(Openings):
         entry.broken = reason in outcome.BROKEN
         if error is not None:
             self._blame(entry, error)
+        if entry.supply is not None and reason not in outcome.UNWANTED:
+            entry.supply.lost(replace=reason != outcome.DONE)
+        if error is not None and reason in outcome.LOST:
+            self._suspect_peers(entry, error, now)
         if not self._comes_back(entry, reason):
             self._withdraw(entry, now, reason)
             return
@@ -161,8 +193,22 @@ class Life(Openings):
         entry.rest_until = self._earliest_return(entry, reason, now)
         self._onward(entry, now, reason)
 
+    def _suspect_peers(self, dead: Entry, error: BaseException, now: float) -> None:
+        """The server of a dead conn may be gone, and its idle peers with it: before they are lent
+        they are asked; those that cannot be asked and can be made anew are retired together."""
+        if dead.group is None or not dead.group.askable:
+            return
+        lost = isinstance(error, (Closed, ConnectionError, EOFError))
+        for peer in tuple(dead.group.members.values()):
+            if peer is dead or peer.state is not READY or peer.in_use:
+                continue
+            if peer.checks:
+                self._check(peer, now)
+            elif lost and peer.supply is not None:
+                self._retire(peer, outcome.SUSPECT, now)
+
     def _comes_back(self, entry: Entry, reason: str) -> bool:
-        if self.closed:
+        if self.closed or reason == outcome.WITHDRAWN:
             return False
         return entry.revive == "force" or (bool(entry.revive) and reason != outcome.DONE)
 
@@ -205,16 +251,19 @@ class Life(Openings):
         elif entry.open:
             entry.reason = reason or entry.reason
             if not entry.in_use or entry.broken:
+                if not entry.in_use:
+                    self._uncount(entry)
                 self._close(entry, entry.reason, now)
         elif not entry.in_use:
             if entry.state is REVIVING:
                 self._open_when_due(entry, now)
             else:
                 self._forget(entry)
+        self._grant_openings(now)
 
     def _close(self, entry: Entry, reason: str, now: float) -> Permit:
         entry.open = False
-        permit = self._issue(Work.CLOSE, entry, now + self.options.connect_timeout)
+        permit = self._issue(Work.CLOSE, entry, self.options.connect_timeout, now)
         permit.reason = reason
         permit.info = snapshot(entry, now)
         self.steps.append(permit)
@@ -227,15 +276,10 @@ class Life(Openings):
             self._onward(permit.entry, now)
 
     def _count_popped(self, pop: Pop, now: float) -> None:
-        if not pop.begun or any(e.in_use or e.permit is not None for e in pop.entries):
-            return
-        pop.done = True
-        for entry in pop.entries:
-            self._tally.ended[outcome.POPPED] += 1
-            pop.infos.append(snapshot(entry, now))
-            entry.open = False
-            self._forget(entry)
-        self.steps.append(pop)
+        """Tell who pops once nobody uses the conns; they are his when he comes for them."""
+        if not pop.done and pop.begun and not any(e.in_use or e.permit for e in pop.entries):
+            pop.done = True
+            self.steps.append(pop)
 
     # -- the passing of time -------------------------------------------------------------------
 
@@ -251,34 +295,84 @@ class Life(Openings):
         self._expire_tickets(now)
         self._set_due()
 
-    def _ring(self, entry: Entry, now: float) -> None:
-        """The clockwork rings for `entry`: do what is due, and set the next alarm."""
-        permit = entry.permit
-        if permit is not None and permit.due <= now:
-            permit.overdue = True
-            self._free_slot(permit, now)
+    def _ring(self, entry: Entry | Supply, now: float) -> None:
+        """The clockwork rings: do what is due, and set the next alarm."""
+        if isinstance(entry, Supply):
+            self._ask_for_more(entry)
+            self._grant_openings(now)
+            return
+        if entry.permit is not None and entry.permit.due <= now:
+            self._overdue(entry, entry.permit, now)
         elif entry.state in LIVE and entry.expires <= now:
             self._retire(entry, outcome.EXPIRED, now)
+        elif entry.state is READY and entry.supply is not None and not entry.in_use:
+            self._look_after(entry, entry.supply, now)
         elif entry.state is COOLING and entry.rest_until <= now:
             self._move(entry, READY)
             self._serve(entry, now)
-        elif entry.state is REVIVING and permit is None and not entry.open:
+        elif entry.state is REVIVING and entry.permit is None and not entry.open:
             self._onward(entry, now)
         self._rearm(entry, now)
 
+    def _overdue(self, entry: Entry, permit: Permit, now: float) -> None:
+        """What a permit allows takes too long.
+
+        It frees its slot.  A supplied conn that cannot be opened in time is given up, since there
+        can be another; one of the user's is waited for, since there is no other; and one that
+        hangs in its check is dead.
+        """
+        permit.overdue = True
+        self._free_slot(permit, now)
+        late = TimeoutError(f"{permit.work.value} took more than {permit.limit:g} s")
+        if permit.work is Work.CHECK:
+            self._disown(permit)
+            if entry.state is CHECKING:
+                self._retire(entry, outcome.DEAD, now, late)
+            else:
+                self._onward(entry, now)
+        elif permit.work is Work.OPEN and entry.state is OPENING and entry.supply is not None:
+            self._disown(permit)
+            self._tally.open_failed += 1
+            self._stillborn(entry, entry.supply, late, now)
+
+    def _look_after(self, entry: Entry, supply: Supply, now: float) -> None:
+        """A supplied conn is idle: let it go, ask whether it is well, or leave it."""
+        if now >= entry.idle_since + supply.max_idle and supply.size > supply.min_size:
+            self._retire(entry, outcome.IDLE, now)
+        elif entry.checks and now >= entry.ping_at:
+            self._check(entry, now)
+
+    def _check(self, entry: Entry, now: float) -> None:
+        """Have an idle conn asked whether it is alive; meanwhile it is not lent."""
+        self._move(entry, CHECKING)
+        self.steps.append(self._issue(Work.CHECK, entry, self.options.connect_timeout, now))
+
+    def checked(self, permit: Permit, error: BaseException | None, now: float) -> None:
+        """A check came back: the conn goes on, or is dead of `error`."""
+        entry = permit.entry
+        if permit.given_up:
+            return
+        self._take_back(permit, now)
+        if entry.state is not CHECKING:
+            self._onward(entry, now)
+        elif error is not None:
+            self._retire(entry, outcome.DEAD, now, error)
+        else:
+            self._move(entry, READY)
+            self._plan_ping(entry, now)
+            self._serve(entry, now)
+            self._rearm(entry, now)
+
+    def _plan_ping(self, entry: Entry, now: float) -> None:
+        """When an idle conn is next to be asked: spread, so that not all are asked at once."""
+        if entry.supply is not None:
+            entry.ping_at = now + entry.supply.ping_interval * (1 - SPREAD * self._rng())
+
     def _rearm(self, entry: Entry, now: float) -> None:
         """Set the alarm for what is next in the life of `entry`."""
-        due = self._next_alarm(entry, now)
+        due = next_alarm(entry, now)
         if due < math.inf:
             self._arm(entry, due)
-
-    @staticmethod
-    def _next_alarm(entry: Entry, now: float) -> float:
-        if entry.permit is not None:
-            return entry.permit.due if entry.permit.due > now else math.inf
-        if entry.state is COOLING:
-            return min(entry.expires, entry.rest_until)
-        return entry.expires if entry.state is READY else math.inf
 
     def _rest(self, entry: Entry, seconds: float, now: float) -> None:
         """Let a live conn rest: nothing new is given to it before `now + seconds`."""
@@ -296,4 +390,4 @@ class Life(Openings):
         move(entry, state)
         if change:
             self.live += change
-            self._directory.count(entry, change)
+            self._directory.tally(entry, change)

@@ -14,9 +14,10 @@ from collections.abc import Hashable
 from itertools import islice
 from typing import Any
 
+from ..errors import PoolClosed, PoolError
 from . import outcome, revive
 from .book import Book
-from .candidates import WINDOW
+from .candidates import WINDOW, Offer, refusal
 from .entry import (
     DRAINING,
     LIVE,
@@ -26,10 +27,16 @@ from .entry import (
     Entry,
     view,
 )
-from .routing import assumed_mean
+from .routing import GLANCES, assumed_mean, some, sticky
 from .waiting import GRANTED, OVER, QUEUED, Ticket
 
 NEVER = -math.inf
+
+# How many keys of sticky are remembered for one method of one resource.
+MOST_STUCK = 10_000
+
+# Strategies that compare: of many conns, none of which is idle, they compare a few.
+COMPARING = ("least_wait", "least_used")
 
 # Failed calls in a row after which a conn is charged the time that a good call takes.
 SUSPICIOUS = 2
@@ -119,9 +126,73 @@ class Core(Book):
         if now >= self.due:
             self.tick(now)
         if entry.state is READY:
-            self._serve(entry, now)
+            if not (self._starved and self._gives_way(entry, now)):
+                self._serve(entry, now)
         elif entry.state is REVIVING or entry.state is DRAINING:
             self._onward(entry, now)
+
+    def glance(self, resource: Hashable, method: Hashable, by: Any, now: float) -> Any:
+        """What `route` would give, where that changes nothing in the core; None: ask `route`.
+
+        The one door that may be entered outside a turn.  It reads a roll that is never changed once
+        it is made, and a counter that hands out each number once; if the roll is out of date, or
+        anything is due, it gives None.  That a conn may be lost right after it was given is in the
+        nature of `route`.
+        """
+        if now < self.due:
+            try:
+                offer = self._listings[resource].offers[method]
+                if offer.age != offer.listing.age:
+                    return None
+                if by.__class__ is sticky:
+                    return offer.stuck[by.key].conn
+                return GLANCES[by](offer, self._rng).conn
+            except (LookupError, TypeError, ZeroDivisionError):
+                return None
+        return None
+
+    def route(self, resource: Hashable, method: Hashable, filter: Any, by: Any, now: float) -> Any:
+        """A live conn, without a lease; raises the precise error where there is none."""
+        if now >= self.due:
+            self.tick(now)
+        try:
+            offer = self._listings[resource].offers[method]
+            roll = offer.roll(self._rng)
+        except KeyError:
+            raise self._refuse_route(resource, method, filter, now) from None
+        if not roll:
+            raise self._refuse_route(resource, method, filter, now)
+        if filter is not None:
+            roll = [entry for entry in roll if self._passes(filter, entry, now)]
+            if not roll:
+                raise self._refuse_route(resource, method, filter, now)
+            return self._route(by or "round_robin", roll, method, offer, now).conn
+        if by is None or (isinstance(by, str) and by not in COMPARING):
+            return GLANCES[by](offer, self._rng).conn
+        return self._pick(offer, roll, method, by, now).conn
+
+    def _pick(
+        self, offer: Offer, roll: list[Entry], method: Hashable, by: Any, now: float
+    ) -> Entry:
+        """One of the live conns, by a key, by least_wait, or as a function of the user's says."""
+        if isinstance(by, sticky):
+            found = offer.stuck.get(by.key)
+            if found is None:
+                if len(offer.stuck) >= MOST_STUCK:
+                    offer.stuck.clear()
+                found = offer.stuck[by.key] = self._route(by, roll, method, offer, now)
+            return found
+        if by in COMPARING:
+            roll = list(some(roll, WINDOW, self._rng))
+        return self._route(by, roll, method, offer, now)
+
+    def _refuse_route(
+        self, resource: Hashable, method: Hashable, filter: Any, now: float
+    ) -> PoolError:
+        if self.closed:
+            return PoolClosed(f"pool {self.name!r} is closed", pool=self.name)
+        ticket = Ticket(resource, method, filter, arrived=now, deadline=now)
+        return refusal(self._listings.get(resource), ticket, self.name, now)
 
     # -- beside it -----------------------------------------------------------------------------
 

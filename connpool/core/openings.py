@@ -14,11 +14,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import PoolFull
+from ..errors import PoolFull, show
+from .candidates import Listing
 from .desk import Desk
 from .entry import DRAINING, GONE, REVIVING, Entry, move
 from .options import Options
 from .permits import Permit, Work
+from .supply import Supply
+from .waiting import ANY
 
 
 class Openings(Desk):
@@ -35,17 +38,13 @@ class Openings(Desk):
         self._conns: dict[int, Entry] = {}  # by id(conn): an object is in the pool at most once
         self._last_id = 0
         self._connecting = 0
-        self._to_open: deque[Entry] = deque()
+        self._to_open: deque[Entry | Supply] = deque()
+        self._starved: dict[Supply, None] = {}  # want a conn, and the pool is full
+        self._last_supply = 0
 
     def _refuse_oversize(self) -> None:
         most = self.options.max_size
-        if most is None or len(self.entries) < most:
-            return
-        # A pop that is not done may be given up, and then its conns are back.
-        leaving = sum(
-            e.state is DRAINING and not e.in_use and e.popper is None for e in self.entries.values()
-        )
-        if len(self.entries) - leaving >= most:
+        if most is not None and self._occupied() >= most:
             raise PoolFull(
                 f"pool {self.name!r} holds {most} conns, max_size allows no more",
                 pool=self.name,
@@ -62,12 +61,41 @@ class Openings(Desk):
             self._tally.errors += stat.errors
         entry.stats = None
         del self.entries[entry.id]
-        del self._conns[id(entry.conn)]
+        if entry.conn is not None:
+            self._conns.pop(id(entry.conn), None)
+        self._uncount(entry)
+        for supply in self._starved:
+            self._ask_for_more(supply)
+
+    def adopt(self, permit: Permit, conn: Any) -> None:
+        """What a supply's factory made is the conn of this permit; raises where it is not new."""
+        if permit.given_up:
+            permit.entry.conn = conn  # too late, but not too late to be closed
+            return
+        if id(conn) in self._conns:
+            raise ValueError(f"factory: expected a new conn each time, got {show(conn)} again")
+        permit.entry.conn = conn
+        self._conns[id(conn)] = permit.entry
+
+    def _uncount(self, entry: Entry) -> None:
+        """A conn no longer takes a place of its supply, which may want another one."""
+        supply = entry.supply
+        if supply is not None:
+            entry.supply = None
+            supply.size -= 1
+            self._ask_for_more(supply)
+
+    def _ask_for_more(self, supply: Supply) -> None:
+        """Put a supply in the queue for a slot, once; whether it wants one is asked there."""
+        if not supply.queued and supply.hopeful and not self.closed:
+            supply.queued = True
+            self._to_open.append(supply)
 
     # -- permits -------------------------------------------------------------------------------
 
-    def _issue(self, work: Work, entry: Entry, due: float) -> Permit:
-        permit = Permit(work, entry, due)
+    def _issue(self, work: Work, entry: Entry, limit: float, now: float) -> Permit:
+        due = now + limit
+        permit = Permit(work, entry, limit, due)
         entry.permit = permit
         self.permits.add(permit)
         if due != math.inf:
@@ -76,12 +104,19 @@ class Openings(Desk):
 
     def _settle(self, permit: Permit, now: float) -> None:
         """A permit came back."""
-        if permit not in self.permits:
+        if permit not in self.permits and not permit.given_up:
             raise RuntimeError(f"the permit to {permit.work.value} came back twice")
         self.permits.discard(permit)
         permit.entry.permit = None
         self._alarms.clear(permit.entry)  # it rang for the permit; see `_rearm`
         self._free_slot(permit, now)
+
+    def _disown(self, permit: Permit) -> None:
+        """Wait for a permit no longer; if it comes back all the same, its result comes too late."""
+        permit.given_up = True
+        self.permits.discard(permit)
+        if permit.entry.permit is permit:
+            permit.entry.permit = None
 
     def _free_slot(self, permit: Permit, now: float) -> None:
         if permit.holds_slot:
@@ -100,10 +135,61 @@ class Openings(Desk):
     def _grant_openings(self, now: float) -> None:
         """Hand out permits to open while there are slots, in the order they were asked for."""
         while self._to_open and self._connecting < self.options.max_connecting:
-            entry = self._to_open.popleft()
-            entry.in_turn = False
-            if entry.state is REVIVING:  # it may have left meanwhile
-                permit = self._issue(Work.OPEN, entry, now + self.options.connect_timeout)
-                permit.holds_slot = True
-                self._connecting += 1
-                self.steps.append(permit)
+            asking = self._to_open.popleft()
+            if isinstance(asking, Supply):
+                asking.queued = False
+                self._conceive(asking, now)
+                continue
+            asking.in_turn = False
+            if asking.state is REVIVING:  # it may have left meanwhile
+                self._permit_to_open(asking, self.options.connect_timeout, now)
+
+    def _permit_to_open(self, entry: Entry, limit: float, now: float) -> Permit:
+        permit = self._issue(Work.OPEN, entry, limit, now)
+        permit.holds_slot = True
+        self._connecting += 1
+        self.steps.append(permit)
+        return permit
+
+    def _conceive(self, supply: Supply, now: float) -> None:
+        """Begin to open one more conn of a supply, if it wants one and there is room."""
+        listing = self._listings.get(supply.resource)
+        if listing is None or listing.supply is not supply or self.closed:
+            self._starved.pop(supply, None)
+            return
+        if not supply.wanted(_callers(listing, supply), now) or not self._make_room(supply, now):
+            return
+        self._last_id += 1
+        entry = Entry(self._last_id, None, supply.extra, None, False, supply.setup, supply=supply)
+        self.entries[entry.id] = entry
+        supply.began()
+        permit = self._permit_to_open(entry, supply.connect_timeout, now)
+        permit.make, permit.resource = supply.factory, supply.resource
+        self._ask_for_more(supply)
+
+    def _make_room(self, supply: Supply, now: float) -> bool:
+        """Whether the pool's max_size allows one more."""
+        most = self.options.max_size
+        if most is None or self._occupied() < most:
+            return True
+        self._starved[supply] = None
+        return False
+
+    def _occupied(self) -> int:
+        """How many places of the pool are taken: those of conns that only wait to be closed are
+        not, but a pop that is not done may be given up, and then its conns are back."""
+        if self.options.max_size is not None and len(self.entries) < self.options.max_size:
+            return len(self.entries)
+        leaving = sum(
+            e.state is DRAINING and not e.in_use and e.popper is None for e in self.entries.values()
+        )
+        return len(self.entries) - leaving
+
+
+def _callers(listing: Listing, supply: Supply) -> int:
+    """How many wait that conns of the supply could serve, as far as is known."""
+    return sum(
+        need.size
+        for need in listing.line.needs.values()
+        if supply.methods is None or need.method is ANY or need.method in supply.methods
+    )

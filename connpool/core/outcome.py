@@ -25,6 +25,18 @@ POPPED = "popped"  # handed over to who asked for it
 POOL_CLOSED = "pool closed"
 GAVE_UP = "gave up"  # it said that it can never be initialised again
 
+IDLE = "idle"  # unused for longer than max_idle
+WITHDRAWN = "withdrawn"  # its supply ended or was made smaller, or it was drained
+EVICTED = "evicted"  # idle, and another resource needed its place
+
+SUSPECT = "suspect"  # a peer of it was found dead, and it could not be asked
+
+# Reasons that say something of the server, and so of a conn's peers.
+LOST = frozenset({CLOSED, DEAD})
+
+# Reasons after which a supply owes no other conn for the one that left.
+UNWANTED = frozenset({POPPED, POOL_CLOSED, IDLE, WITHDRAWN, EVICTED})
+
 BROKEN = frozenset({CLOSED, DEAD, INTERRUPTED})
 
 

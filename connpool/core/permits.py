@@ -9,6 +9,7 @@ Invariant: a permit that was given out comes back exactly once, as `opened`, `op
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -20,6 +21,7 @@ class Work(enum.Enum):
     """What a permit allows."""
 
     OPEN = "open"  # conn.init, then ask for methods: opened() or open_failed()
+    CHECK = "check"  # conn.check: checked()
     CLOSE = "close"  # conn.close where there is one, tell on_disconnect: closed()
 
 
@@ -29,11 +31,15 @@ class Permit:
 
     work: Work
     entry: Entry
+    limit: float  # seconds it may take
     due: float  # past this instant the work counts as hung and holds no slot any more
     reason: str = ""
+    make: Callable[[], Any] | None = None  # makes the conn that is to be opened, if there is none
+    resource: Any = None  # what that one is to be listed under
     info: Any = None  # the picture of the conn when it was given up, for on_disconnect
     holds_slot: bool = False
     overdue: bool = False
+    given_up: bool = False  # the core no longer waits for it
 
 
 class Alarm:

@@ -10,13 +10,14 @@ in flight counts, and a conn that has answered nothing yet is taken to be as slo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Sequence
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, Protocol
 
 import attrs
 
 from ..errors import show
-from .entry import Entry
+from .entry import READY, Entry
 
 Rng = Callable[[], float]
 
@@ -158,3 +159,68 @@ def choose(
         if view is picked:
             return entry
     raise ValueError(f"by: expected one of the conns it was given, got {show(picked)}")
+
+
+# -- without a lease: one of all live conns, in time that does not grow with their number ----------
+
+
+class Roll(Protocol):
+    """What the picks below need of an offer; none of them changes more than the counter."""
+
+    called: list[Entry]
+    count: Iterator[int]
+    free: deque[Entry] | None
+
+
+def _next(offer: Roll, rng: Rng) -> Entry:
+    roll = offer.called
+    return roll[next(offer.count) % len(roll)]
+
+
+def _any(offer: Roll, rng: Rng) -> Entry:
+    roll = offer.called
+    return roll[int(rng() * len(roll))]
+
+
+def _less_used_of_two(offer: Roll, rng: Rng) -> Entry:
+    roll = offer.called
+    number = len(roll)
+    at = int(rng() * number)
+    first = roll[at]
+    if number == 1:
+        return first
+    second = roll[(at + 1 + int(rng() * (number - 1))) % number]
+    if second.in_use * first.capacity < first.in_use * second.capacity:
+        return second
+    return first
+
+
+def _idle(offer: Roll, rng: Rng) -> Entry:
+    """One that nobody uses: none is less used, none is free sooner.  Each time the next, or all
+    would be sent to the same.  LookupError where none is seen at once."""
+    free = offer.free
+    if not free:
+        raise LookupError
+    entry = free[next(offer.count) % len(free)]
+    if entry.in_use or entry.state is not READY:
+        raise LookupError
+    return entry
+
+
+# Those that change nothing but a counter, and so need no turn at the core.
+GLANCES: dict[str | None, Callable[[Roll, Rng], Entry]] = {
+    None: _next,
+    "round_robin": _next,
+    "random": _any,
+    "two_choices": _less_used_of_two,
+    "least_used": _idle,
+    "least_wait": _idle,
+}
+
+
+def some(roll: Sequence[Entry], number: int, rng: Rng) -> Sequence[Entry]:
+    """At most `number` in a row, from anywhere."""
+    if len(roll) <= number:
+        return roll
+    start = int(rng() * len(roll))
+    return [roll[(start + step) % len(roll)] for step in range(number)]

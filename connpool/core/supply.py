@@ -78,6 +78,7 @@ class Supply:
     retry_at: float = -math.inf
     over: BaseException | None = None
     withdrawn: bool = False
+    queued: bool = False  # stands in the queue for a slot
     methods: frozenset[Hashable] | None = None  # of the last one opened, None before that
 
     def __attrs_post_init__(self) -> None:
@@ -93,6 +94,15 @@ class Supply:
         if min_size > max_size:
             raise ValueError(f"min_size: expected at most max_size, {max_size}, got {min_size}")
         self.min_size, self.max_size = min_size, max_size
+
+    def may_serve(self, method: Hashable, *, any_method: bool) -> bool:
+        """Whether one more of its conns would have the method, as far as is known."""
+        return self.hopeful and (any_method or self.methods is None or method in self.methods)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it may open one beyond those it has."""
+        return self.hopeful and self.size < self.max_size
 
     @property
     def hopeful(self) -> bool:
@@ -117,8 +127,20 @@ class Supply:
             room = min(room, 1 - self.unborn)
         return max(0, min(asked, room))
 
+    def began(self) -> None:
+        """One more is being opened."""
+        self.size += 1
+        self.unborn += 1
+        self.owed = max(0, self.owed - 1)
+
+    def lost(self, *, replace: bool) -> None:
+        """One has died or expired; it is to be replaced, unless it ended in good order."""
+        if self.revive == "force" or (self.revive and replace):
+            self.owed = min(self.owed + 1, self.max_size)
+
     def succeeded(self) -> None:
         """One was opened: all is well again."""
+        self.unborn -= 1
         self.failures = 0
         self.retry_at = -math.inf
 
@@ -131,6 +153,7 @@ class Supply:
         rng: Callable[[], float],
     ) -> None:
         """One could not be opened: when to try again, if ever."""
+        self.unborn -= 1
         self.failures += 1
         wait = after_failure(error, self.failures, backoff, rng)
         if math.isinf(wait):

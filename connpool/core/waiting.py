@@ -24,6 +24,7 @@ from .timers import SLACK
 if TYPE_CHECKING:
     from .candidates import Listing
     from .entry import Entry
+    from .supply import Supply
 
 
 class _Any:
@@ -131,7 +132,7 @@ class Need:
         self.listing = listing
         self.method = method
         self.filter = filter
-        self.witness: Entry | None = None
+        self.witness: Entry | Supply | None = None
         self.tickets: deque[Ticket] = deque()
         self.size = 0  # how many of them are queued
 
@@ -180,7 +181,7 @@ class Line:
         """The need of those who already wait for the same as `ticket`."""
         return self.needs.get((ticket.method, id(ticket.filter)))
 
-    def open(self, ticket: Ticket, listing: Listing, witness: Entry) -> Need:
+    def open(self, ticket: Ticket, listing: Listing, witness: Entry | Supply) -> Need:
         """A need for what `ticket` asks for; nobody waits for the same yet."""
         need = Need(listing, ticket.method, ticket.filter)
         need.witness = witness
@@ -262,6 +263,7 @@ class Pop:
     entries: list[Entry]
     waiter: Any = None  # the driver's
     begun: bool = False  # all its conns are out of service
-    done: bool = False
-    infos: list[Any] = attrs.field(factory=list)  # the pictures of what was taken out
+    done: bool = False  # nobody uses them any more
+    over: bool = False  # taken, or given up
+    infos: list[Any] = attrs.field(factory=list)  # the pictures of what was taken
     error: BaseException | None = None

@@ -51,6 +51,7 @@ class Bench:
         self.woken: list[Ticket] = []
         self.permits: list[Permit] = []  # to be carried out
         self.popped: list[Pop] = []
+        self.collects = True  # who pops comes for the conns at once
         self.alarms = 0
         self._callers = itertools.count(1)
         self._audited = audited
@@ -66,6 +67,8 @@ class Bench:
                 self.permits.append(step)
             elif isinstance(step, Pop):
                 self.popped.append(step)
+                if step.done and step.error is None and self.collects:
+                    self.core.popped(step, 0.0, 0.0, self.now)
             else:
                 assert step.standing is not Standing.QUEUED
                 self.woken.append(step)

@@ -425,3 +425,15 @@ def test_a_dead_conn_that_somebody_hangs_on_is_not_closed_twice() -> None:
     bench.close()
     bench.abandon()
     assert not bench.permits
+
+
+def test_a_pop_that_is_done_may_still_be_given_up() -> None:
+    """Whoever is cancelled before coming for the conns leaves them to the pool."""
+    bench = Bench()
+    bench.collects = False
+    entry = bench.conn()
+    pop = bench.pop(entry)
+    assert pop.done
+    bench.unpop(pop)
+    assert bench.core.count(bench.now) == 1
+    assert bench.ask().entry is entry

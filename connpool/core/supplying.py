@@ -1,0 +1,194 @@
+"""Supplying: conns that the pool makes by itself, as many as are needed and no more.
+
+Owns the supplies of the pool and the births of their conns.  Refuses to know how many are needed:
+that is `supply`'s arithmetic.
+
+Invariants: a supply never holds more than its `max_size`, unborn ones included, and all of them
+together never more than the pool's; an opening is never tied to the caller that asked for it; a
+hung one is given up, and closed if it ever succeeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from typing import Any
+
+from ..errors import PoolClosed, ResourceError, show
+from . import outcome
+from .candidates import Listing
+from .entry import LIVE, OPENING, READY, Entry
+from .life import Life
+from .supply import Supply
+
+
+class Supplying(Life):
+    """The fourth storey of the core."""
+
+    # -- supplies ------------------------------------------------------------------------------
+
+    def supply(self, supply: Supply, now: float) -> None:
+        """From now on conns to `supply.resource` are made as they are needed."""
+        self.tick(now)
+        if self.closed:
+            raise PoolClosed(f"pool {self.name!r} is closed", pool=self.name)
+        listing = self._directory.open(supply.resource)
+        if listing.supply is not None:
+            raise ValueError(
+                f"pool {self.name!r} has a supply for {show(supply.resource)} already: resize it, "
+                "or withdraw it first"
+            )
+        listing.supply = supply
+        self._last_supply -= 1
+        supply.id = self._last_supply  # below zero: entries and supplies share one clockwork
+        self._ask_for_more(supply)
+        self._grant_openings(now)
+
+    def supply_of(self, resource: Hashable) -> Supply:
+        """The supply of a resource, or ResourceError."""
+        listing = self._listings.get(resource)
+        if listing is None or listing.supply is None:
+            raise ResourceError(
+                f"pool {self.name!r} has no supply for {show(resource)}",
+                pool=self.name,
+                resource=resource,
+            )
+        return listing.supply
+
+    def resize(self, resource: Hashable, min_size: Any, max_size: Any, now: float) -> None:
+        """Give a supply other sizes; conns beyond the new one leave as they become idle."""
+        self.tick(now)
+        supply = self.supply_of(resource)
+        supply.resize(
+            supply.min_size if min_size is None else min_size,
+            supply.max_size if max_size is None else max_size,
+        )
+        for entry in self._idle(supply):
+            if supply.size <= supply.max_size:
+                break
+            self._retire(entry, outcome.WITHDRAWN, now)
+        self._ask_for_more(supply)
+        self._grant_openings(now)
+
+    def withdraw(self, resource: Hashable, now: float) -> None:
+        """End a supply: its conns leave once nobody uses them."""
+        self.tick(now)
+        supply = self.supply_of(resource)
+        supply.withdrawn = True
+        listing = self._listings[resource]
+        listing.supply = None
+        for entry in self._supplied(supply):
+            if entry.state in LIVE:
+                self._retire(entry, outcome.WITHDRAWN, now)
+            elif entry.state is OPENING:
+                self._abort(entry)
+        self._alarms.clear(supply)
+        self._recheck(supply, (listing,), now)
+
+    def let_go(self, entries: list[Entry], now: float) -> int:
+        """Let conns leave once nobody uses them; supplied ones are replaced as needed."""
+        count = 0
+        for entry in entries:
+            if entry.state in LIVE:
+                self._retire(entry, outcome.WITHDRAWN, now)
+                count += 1
+        return count
+
+    def ready(self, now: float) -> bool:
+        """Whether every supply has its `min_size` of live conns.  Raises where one never will."""
+        self.tick(now)
+        for listing in self._listings.values():
+            supply = listing.supply
+            if supply is not None and supply.min_size > 0:
+                if supply.over is not None:
+                    raise ResourceError(
+                        f"pool {self.name!r}: conns to {show(supply.resource)} cannot be opened",
+                        pool=self.name,
+                        resource=supply.resource,
+                    ) from supply.over
+                if sum(1 for e in self._supplied(supply) if e.state in LIVE) < supply.min_size:
+                    return False
+        return True
+
+    def last_failure(self) -> BaseException | None:
+        """The last failure of any supply that has failed since it last opened a conn."""
+        failing = [li for li in self._listings.values() if li.supply and li.supply.failures]
+        return failing[-1].last_error if failing else None
+
+    def _abort(self, entry: Entry) -> None:
+        """What is being opened is no longer wanted; if it comes all the same, it is closed."""
+        assert entry.supply is not None
+        entry.supply.unborn -= 1
+        if entry.permit is not None:
+            self._disown(entry.permit)
+        self._forget(entry)
+
+    def _supplied(self, supply: Supply) -> list[Entry]:
+        return [entry for entry in self.entries.values() if entry.supply is supply]
+
+    def _idle(self, supply: Supply) -> list[Entry]:
+        """Its conns that nobody uses, the longest idle first."""
+        idle = [e for e in self._supplied(supply) if e.state is READY and not e.in_use]
+        return sorted(idle, key=lambda entry: entry.idle_since)
+
+    # -- demand --------------------------------------------------------------------------------
+
+    def _demand(self, listing: Listing, now: float) -> None:
+        """Somebody has begun to wait."""
+        supply = listing.supply
+        if supply is None or not supply.hopeful:
+            return
+        if supply.retry_at > now:
+            supply.hurry(now)
+            self._arm(supply, supply.retry_at)
+        elif supply.has_room:
+            self._ask_for_more(supply)
+            self._grant_openings(now)
+
+    # -- a full pool ---------------------------------------------------------------------------
+
+    def _make_room(self, supply: Supply, now: float) -> bool:
+        """Room for one more of `supply`, if need be by letting an idle conn of another go.
+
+        The resource that has most idle conns beyond its `min_size` gives one, the longest idle.
+        """
+        if super()._make_room(supply, now):
+            self._starved.pop(supply, None)
+            return True
+        idle: dict[Supply, list[Entry]] = {}
+        for entry in self.entries.values():
+            other = entry.supply
+            if other is not None and other is not supply and _may_leave(entry, other):
+                idle.setdefault(other, []).append(entry)
+        if not idle:
+            return False
+        richest = max(idle.values(), key=len)
+        self._retire(min(richest, key=lambda entry: entry.idle_since), outcome.EVICTED, now)
+        return super()._make_room(supply, now)
+
+    def _gives_way(self, entry: Entry, now: float) -> bool:
+        """Whether a conn that is free again leaves, since the pool is full and another resource
+        starves: because nobody waits for it here, or because there somebody has waited longer.
+
+        Without this rule a busy resource, whose conns are never idle, would keep them for ever.
+        """
+        supply = entry.supply
+        if supply is None or not _may_leave(entry, supply):
+            return False
+        hungry = min(self._starved, key=self._waits_since, default=None)
+        if hungry is None or hungry is supply:
+            return False
+        own, other = self._waits_since(supply), self._waits_since(hungry)
+        if other == math.inf or other > own or (own < math.inf and supply.size <= hungry.size):
+            return False
+        self._retire(entry, outcome.EVICTED, now)
+        return True
+
+    def _waits_since(self, supply: Supply) -> float:
+        """The place of the first who waits for a conn of the supply."""
+        needs = self._listings[supply.resource].line.needs.values()
+        return min((need.tickets[0].order[0] for need in needs), default=math.inf)
+
+
+def _may_leave(entry: Entry, supply: Supply) -> bool:
+    return entry.state is READY and not entry.in_use and supply.size > supply.min_size

@@ -1,0 +1,84 @@
+"""What differs between asyncio and trio, and what waits alike on both.
+
+Owns the few primitives of the async driver.  Refuses to know of pools.
+
+Invariant: nothing here is bound to an event loop before somebody waits in that loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Generator
+from functools import partial
+from typing import Any
+
+import anyio
+
+
+class Flag:
+    """Something to wait for that may happen again and again."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event: anyio.Event | None = None
+
+    def set(self) -> None:
+        """Wake all that wait."""
+        event, self._event = self._event, None
+        if event is not None:
+            event.set()
+
+    async def wait(self) -> None:
+        """Wait for the next `set`."""
+        if self._event is None:
+            self._event = anyio.Event()
+        await self._event.wait()
+
+
+class Waiter:
+    """What a queued ticket waits on, on trio: an event, made to be awaited itself."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+
+    def done(self) -> bool:
+        return self._event.is_set()
+
+    def set_result(self, _: None) -> None:
+        self._event.set()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._event.wait().__await__()
+
+
+def on_asyncio() -> bool:
+    """Whether an asyncio task runs.  On trio there is none, not even where asyncio hosts it."""
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False
+
+
+def task_lookup() -> Callable[[], Any]:
+    """asyncio.current_task for the loop that runs now.
+
+    Before 3.12 that function is written in Python, and costs as much as a whole call through the
+    pool; there its table is looked up directly.
+    """
+    table = getattr(asyncio.tasks, "_current_tasks", None)
+    if sys.version_info < (3, 12) and isinstance(table, dict):
+        return partial(table.get, asyncio.get_running_loop())
+    return asyncio.current_task
+
+
+def task_id() -> int:
+    """What tells tasks apart on trio."""
+    return anyio.get_current_task().id
+
+
+def nobody() -> None:
+    """Who asks, as long as no loop runs."""
