@@ -30,7 +30,8 @@ logger = logging.getLogger("connpool")
 
 # Seconds that closing gets when the task that closes has been cancelled.
 GRACE = 1.0
-# Seconds after which closing looks again for itself: a last call may end without a step.
+# Seconds after which who waits for the whole pool looks again: what he waits for may end without a
+# step, or be a matter of time.
 GLANCE = 0.05
 
 
@@ -253,6 +254,9 @@ class AsyncBackstage(Face):
             raise PoolClosed(f"pool {self.name!r} was closed", pool=self.name)
 
     def _open_failed(self, core: Core, permit: Permit, error: BaseException) -> None:
+        if permit.limit < math.inf and isinstance(error, anyio.get_cancelled_exc_class()):
+            # Those who wait are told what it means: for them nobody has cancelled anything.
+            error = TimeoutError(f"{permit.work.value} took more than {permit.limit:g} s")
         core.open_failed(permit, error, time.monotonic())
         if core.steps:
             self._run_steps()

@@ -11,9 +11,8 @@ from typing import Any
 
 import anyio
 
-from .async_backstage import AsyncBackstage
+from .async_backstage import GLANCE, AsyncBackstage
 from .core import Revive, Supply, Timeout
-from .errors import PoolTimeout
 
 
 class AsyncSupplies(AsyncBackstage):
@@ -68,8 +67,7 @@ class AsyncSupplies(AsyncBackstage):
             resource, factory, (args, kwargs) if args or kwargs else None, extra, ttl, revive,
             min_size, max_size, max_idle, connect_timeout, ping_interval,
         )  # fmt: skip
-        with self._turn as now:
-            self._core.supply(made, now)
+        self._add_supply(made)
 
     async def wait_ready(self, timeout: Timeout = ...) -> None:
         """Wait until every supply has its `min_size` of live conns.
@@ -77,20 +75,9 @@ class AsyncSupplies(AsyncBackstage):
         Parameters:
             timeout: seconds to wait; default: the pool's.
 
-        `PoolTimeout` where that takes longer, with the last failure as its cause; `ResourceError`
-        as soon as it can never be.
+        Raises `PoolTimeout` where that takes longer, with the last failure as its cause;
+        `ResourceError` as soon as it can never be; `PoolClosed`.
         """
-        seconds = self._seconds(timeout)
-        with anyio.move_on_after(seconds):
-            while not self._is_ready():
+        for left in self._unready(self._seconds(timeout)):
+            with anyio.move_on_after(min(left, GLANCE)):
                 await self._changed.wait()
-        if not self._is_ready():
-            raise PoolTimeout(
-                f"pool {self.name!r}: the supplies were not ready within {seconds:g} s",
-                pool=self.name,
-                timeout=seconds,
-            ) from self._core.last_failure()
-
-    def _is_ready(self) -> bool:
-        with self._turn as now:
-            return self._core.ready(now)

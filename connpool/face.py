@@ -9,12 +9,13 @@ Invariant: the core is entered in a turn only, and callbacks run outside every t
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import logging
 import math
 import random
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -27,6 +28,7 @@ from .core import (
     Options,
     Permit,
     PoolStats,
+    Supply,
     check_by,
     check_filter,
     check_timeout,
@@ -34,7 +36,7 @@ from .core import (
     of_reply,
 )
 from .core.report import report
-from .errors import PoolClosed, show
+from .errors import PoolClosed, PoolTimeout, show
 
 logger = logging.getLogger("connpool")
 
@@ -133,6 +135,9 @@ class Face:
         if permit.make is None:
             return entry.conn
         conn = permit.make()
+        if inspect.iscoroutine(conn):
+            conn.close()  # or it would complain that nobody has awaited it
+            raise TypeError("factory: expected a plain function that gives a conn, got an async one")
         check_conn(conn, awaits=awaits)
         with self._turn:
             self._core.adopt(permit, conn)
@@ -148,6 +153,37 @@ class Face:
         if permit.entry.last_init is None:
             raise PoolClosed(f"pool {self.name!r} was closed", pool=self.name)
         return permit.entry.id
+
+    # -- supplies --------------------------------------------------------------------------------
+
+    def _add_supply(self, made: Supply) -> None:
+        if made.resource is None:
+            raise TypeError("resource: expected a hashable, got None")
+        if inspect.iscoroutinefunction(made.factory):
+            raise TypeError("factory: expected a plain function that gives a conn, got an async one")
+        with self._turn as now:
+            self._core.supply(made, now)
+
+    def _unready(self, seconds: float) -> Iterator[float]:
+        """The seconds left to wait for the supplies, again and again until they are ready."""
+        deadline: float | None = None
+        while True:
+            with self._turn as now:
+                if self._core.closed:
+                    raise PoolClosed(f"pool {self.name!r} is closed", pool=self.name)
+                if self._core.ready(now):
+                    return
+                cause = self._core.last_failure()
+            if deadline is None:
+                began, deadline = now, until(seconds, now)
+            if now >= deadline:
+                raise PoolTimeout(
+                    f"pool {self.name!r}: the supplies were not ready within {seconds:g} s",
+                    pool=self.name,
+                    waited=now - began,
+                    timeout=seconds,
+                ) from cause
+            yield deadline - now
 
     # -- routing ---------------------------------------------------------------------------------
 
@@ -245,8 +281,11 @@ class Face:
         """Let the conns of a resource, or the one with this id, go once nobody uses them.
 
         They are closed, not revived; a supply makes others as they are needed.  Gives how many.
-        Raises `IdError` where there is no such conn.  Waits for nothing.
+        A TypeError unless it is told the one or the other.  Raises `IdError` where there is no such
+        conn.  Never waits.
         """
+        if (resource is None) is (id is None):
+            raise TypeError("drain: expected either a resource or an id")
         with self._turn as now:
             core = self._core
             leaving = core.search(resource, None, now) if id is None else [core.find(id, now)]

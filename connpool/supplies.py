@@ -6,15 +6,12 @@ that is the core's and the crew's.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Hashable
 from typing import Any
 
 from .backstage import Backstage
 from .core import Revive, Supply, Timeout
 from .crew import HURRY
-from .errors import PoolTimeout
-from .face import until
 
 
 class Supplies(Backstage):
@@ -76,8 +73,7 @@ class Supplies(Backstage):
             resource, factory, (args, kwargs) if args or kwargs else None, extra, ttl, revive,
             min_size, max_size, max_idle, connect_timeout, ping_interval,
         )  # fmt: skip
-        with self._turn as now:
-            self._core.supply(made, now)
+        self._add_supply(made)
 
     def wait_ready(self, timeout: Timeout = ...) -> None:
         """Wait until every supply has its `min_size` of live conns.
@@ -85,22 +81,8 @@ class Supplies(Backstage):
         Parameters:
             timeout: seconds to wait; default: the pool's.
 
-        `PoolTimeout` where that takes longer, with the last failure as its cause; `ResourceError`
-        as soon as it can never be.
+        Raises `PoolTimeout` where that takes longer, with the last failure as its cause;
+        `ResourceError` as soon as it can never be; `PoolClosed`.
         """
-        seconds = self._seconds(timeout)
-        with self._turn as now:
-            ready = self._core.ready(now)
-        deadline = until(seconds, now)
-        while not ready:
-            if (left := deadline - time.monotonic()) <= 0:
-                with self._turn:
-                    cause = self._core.last_failure()
-                raise PoolTimeout(
-                    f"pool {self.name!r}: the supplies were not ready within {seconds:g} s",
-                    pool=self.name,
-                    timeout=seconds,
-                ) from cause
+        for left in self._unready(self._seconds(timeout)):
             self._crew.wait(min(left, HURRY))
-            with self._turn as now:
-                ready = self._core.ready(now)

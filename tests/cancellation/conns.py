@@ -20,9 +20,9 @@ from .loops import steps, until
 class Line:
     """A conn that answers its payload.
 
-    The attributes `on_init`, `on_methods`, `on_call`, `on_check` and `on_close` say how: an async function that
-    is awaited, and may raise or hang; `on_saying` says it for calls with one payload.  On `hold` it
-    answers once everybody whom the payload waits for is inside.
+    The attributes `on_init`, `on_methods`, `on_call`, `on_check` and `on_close` say how: an async
+    function that is awaited, and may raise or hang; `on_saying` says it for calls with one payload.
+    On `hold` it answers once everybody whom the payload waits for is inside.
     """
 
     def __init__(

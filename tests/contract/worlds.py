@@ -12,12 +12,13 @@ it at once than it can carry.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, ClassVar, Concatenate, ParamSpec
 
 import anyio
@@ -100,6 +101,10 @@ class World:
         conn = self.Conn(resource, *script, **more)
         self._conns.append(conn)
         return conn
+
+    def works(self, *inits: Any, each: Callable[[], Any] | None = None, **more: Any) -> Works:
+        """A factory of scripted conns of this world; see `Works`."""
+        return Works(self, list(inits), each, more)
 
     def hang(self, then: Any = None) -> Hang:
         """A hang that is released at the latest when the scenario is over."""
@@ -191,6 +196,64 @@ class World:
         raise NotImplementedError
 
 
+class Works:
+    """A factory for a supply, whose conns count how many of them connect at once.
+
+    `inits` are the steps of the inits, one for each conn that is made; when they are used up,
+    `each` gives them, or all goes well.  `more` goes to every conn.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        inits: list[Any],
+        each: Callable[[], Any] | None,
+        more: dict[str, Any],
+    ) -> None:
+        self.inits, self.each, self.more = inits, each, more
+        self.made: list[Any] = []
+        self.steps: list[Any] = []
+        self.connecting = self.most = 0
+        self._world = world
+        self._guard = threading.Lock()
+
+    def __call__(self) -> Any:
+        """One more conn."""
+        with self._guard:
+            step = self.inits.pop(0) if self.inits else self.each() if self.each else None
+            conn = self._world.conn("what it says itself", init=[step], **self.more)
+            conn.init = self._counted(conn.init)
+            self.made.append(conn)
+            self.steps.append(step)
+        return conn
+
+    def _counted(self, init: Callable[..., Any]) -> Callable[..., Any]:
+        if not inspect.iscoroutinefunction(init):
+
+            def counted(*args: Any, **kwargs: Any) -> Any:
+                with self._connect():
+                    return init(*args, **kwargs)
+
+            return counted
+
+        async def counted_async(*args: Any, **kwargs: Any) -> Any:
+            with self._connect():
+                return await init(*args, **kwargs)
+
+        return counted_async
+
+    @contextlib.contextmanager
+    def _connect(self) -> Iterator[None]:
+        with self._guard:
+            self.connecting += 1
+            self.most = max(self.most, self.connecting)
+        try:
+            yield
+        finally:
+            with self._guard:
+                self.connecting -= 1
+
+
 class PoolFace:
     """A pool whose waiting methods are awaited, of whichever kind it is."""
 
@@ -212,6 +275,12 @@ class PoolFace:
 
     async def call(self, *args: Any, **kwargs: Any) -> Any:
         return await self._do("call", *args, **kwargs)
+
+    async def supply(self, *args: Any, **kwargs: Any) -> None:
+        await self._do("supply", *args, **kwargs)
+
+    async def wait_ready(self, *args: Any, **kwargs: Any) -> None:
+        await self._do("wait_ready", *args, **kwargs)
 
     async def update(self, *args: Any, **kwargs: Any) -> int:
         return await self._do("update", *args, **kwargs)  # type: ignore[no-any-return]
