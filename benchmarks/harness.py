@@ -56,9 +56,8 @@ def at_least(limit: float) -> Aim:
 class Result:
     """One row of the table.
 
-    `low` and `high` are the quartiles over the rounds (the extremes where there are but a few): how
-    far apart they are is the noise.  `took` is the seconds of one operation of either side, where
-    time was measured.
+    `low` and `high` are the quartiles over the rounds: how far apart they are is the noise.  `took`
+    is the seconds of one operation of either side, where time was measured.
     """
 
     name: str
@@ -76,8 +75,26 @@ class Result:
         return None if self.aim is None else self.aim.met(self.measured)
 
 
+def merge(results: Sequence[Result]) -> Result:
+    """One row out of the same row from several processes: the middle one of each figure."""
+    sides = list(zip(*(result.took for result in results if result.took is not None), strict=True))
+    return attrs.evolve(
+        results[0],
+        measured=median(result.measured for result in results),
+        low=median(result.low for result in results),
+        high=median(result.high for result in results),
+        took=(median(sides[0]), median(sides[1])) if sides else None,
+    )
+
+
 class Bench(Protocol):
-    """Something that fills rows of the table."""
+    """Something that fills rows of the table.
+
+    `processes` is how many processes it is to be run in, one after the other.
+    """
+
+    @property
+    def processes(self) -> int: ...
 
     def names(self) -> list[str]:
         """The rows it can fill."""
@@ -115,7 +132,8 @@ class Heat:
     workloads: Mapping[str, Workload]
     rows: Sequence[Row]
     sample: float = attrs.field(default=0.02, kw_only=True)
-    rounds: int = attrs.field(default=51, kw_only=True)
+    rounds: int = attrs.field(default=17, kw_only=True)
+    processes: int = attrs.field(default=3, kw_only=True)
     clock: Clock = attrs.field(default=time.process_time, kw_only=True)
 
     def names(self) -> list[str]:
@@ -129,7 +147,7 @@ class Heat:
         with ExitStack() as stack:
             works = {name: stack.enter_context(self.workloads[name]()) for name in taking_part}
             if quick:
-                times = race(works, self.sample / 4, max(5, self.rounds // 4), self.clock)
+                times = race(works, self.sample / 4, max(5, self.rounds // 2), self.clock)
             else:
                 times = race(works, self.sample, self.rounds, self.clock)
         for row in rows:
@@ -190,7 +208,7 @@ class Gauge:
     measure: Callable[[bool], float]
     aim: Aim | None = None
     unit: str = attrs.field(default="", kw_only=True)
-    rounds: int = attrs.field(default=1, kw_only=True)
+    processes: int = attrs.field(default=1, kw_only=True)
 
     def names(self) -> list[str]:
         """Its one row."""
@@ -200,16 +218,8 @@ class Gauge:
         """Measure, as often as there are rounds."""
         if pick(self.name):
             with collector_off():
-                figures = [self.measure(quick) for _ in range(1 if quick else self.rounds)]
-            yield Result(
-                self.name,
-                self.what,
-                self.aim,
-                median(figures),
-                min(figures),
-                max(figures),
-                unit=self.unit,
-            )
+                figure = self.measure(quick)
+            yield Result(self.name, self.what, self.aim, figure, figure, figure, unit=self.unit)
 
 
 @contextmanager

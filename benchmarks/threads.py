@@ -78,7 +78,8 @@ BENCHES: list[Bench] = [
             )
         ],
         sample=0.3,
-        rounds=11,
+        rounds=7,
+        processes=2,
         clock=time.perf_counter,
     ),
 ]

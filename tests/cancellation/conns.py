@@ -20,7 +20,7 @@ from .loops import steps, until
 class Line:
     """A conn that answers its payload.
 
-    The attributes `on_init`, `on_methods`, `on_call` and `on_close` say how: an async function that
+    The attributes `on_init`, `on_methods`, `on_call`, `on_check` and `on_close` say how: an async function that
     is awaited, and may raise or hang; `on_saying` says it for calls with one payload.  On `hold` it
     answers once everybody whom the payload waits for is inside.
     """
@@ -34,17 +34,19 @@ class Line:
         self.on_init: Callable[[], Any] = nothing
         self.on_methods: Callable[[], Any] = nothing
         self.on_call: Callable[[], Any] = nothing
+        self.on_check: Callable[[], Any] = nothing
         self.on_close: Callable[[], Any] = nothing
         self.on_saying: dict[Any, Callable[[], Any]] = {}
         self.opens = self.closes = self.inside = 0
         self.is_open = False
         self.initialising = False
         self.wire: deque[Any] = deque()
+        self.said: list[Any] = []
         self.faults: list[str] = []
 
     def behave(self) -> None:
         """From now on everything goes well."""
-        self.on_init = self.on_methods = self.on_call = self.on_close = nothing
+        self.on_init = self.on_methods = self.on_call = self.on_check = self.on_close = nothing
         self.on_saying.clear()
 
     async def init(self) -> Any:
@@ -81,6 +83,7 @@ class Line:
             self.inside -= 1
 
     async def _say(self, payload: Any) -> Any:
+        self.said.append(payload)
         act = self.on_saying.get(payload, self.on_call)
         if self.capacity > 1:  # its answers carry numbers
             return await act() or payload
@@ -96,6 +99,11 @@ class Line:
             raise
         answer = self.wire.popleft()
         return answer if said is None else said
+
+    async def check(self) -> Any:
+        if not self.is_open or self.inside:
+            self.faults.append("checked while it was closed or in use")
+        return await self.on_check()
 
     async def close(self) -> None:
         self.closes += 1
@@ -171,6 +179,16 @@ async def fill(pool: AsyncPool, resource: Any = "line") -> int:
 
 async def _hold(pool: AsyncPool, resource: Any, house: House) -> None:
     await pool.call(resource, "hold", house, timeout=0)
+
+
+async def fill_supply(pool: AsyncPool, resource: Any, size: int) -> None:
+    """Have as many conns as a supply may make, all at the same time."""
+    house = House(size)
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            for _ in range(size):
+                group.start_soon(pool.call, resource, "hold", house)
+    assert house.inside == size
 
 
 async def whole(pool: AsyncPool, places: int, resource: Any = "line") -> None:

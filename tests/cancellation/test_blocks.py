@@ -66,7 +66,7 @@ def test_a_block_that_was_left_in_disorder_leaves_nothing_for_the_next_loop() ->
                 await until(lambda: line.inside)
                 with pytest.raises(OSError, match="torn"):
                     await pool.call("line", "say", "breaks")
-                line.on_init = line.on_close = hang
+                await steps(9)  # it is closed already: nothing ends while the block is left
             group.cancel_scope.cancel()
         assert not line.is_open
 
@@ -512,6 +512,50 @@ def test_a_close_within_the_timeout_is_not_cut_short(backend: str) -> None:
         async with pool_of() as pool:
             await pool.init(line)
         assert said
+
+    run(backend, story)
+
+
+@on_both
+def test_a_cancelled_body_leaves_time_to_say_goodbye(backend: str) -> None:
+    """Who leaves the block cancelled still closes his conns in good order, if that is soon done."""
+
+    async def story() -> None:
+        line, said = Line(), []
+
+        async def goodbye() -> None:
+            await anyio.sleep(GRACE / 2)
+            said.append("goodbye")
+
+        line.on_close = goodbye
+        with anyio.move_on_after(1):
+            async with pool_of() as pool:
+                await pool.init(line)
+                await hang()
+        assert said
+
+    run(backend, story)
+
+
+@on_both
+def test_a_cancelled_init_does_not_wait_for_the_close(backend: str) -> None:
+    """Who is cancelled while a conn that is open is asked for its methods goes at once; the conn is
+    closed in the background."""
+
+    async def story() -> None:
+        line = Line()
+        line.on_methods = hang
+        line.on_close = lambda: anyio.sleep(1)
+        async with pool_of() as pool, anyio.create_task_group() as group:
+            adding = start(group, pool.init, line)
+            await until(lambda: line.is_open)
+            begun = now()
+            adding.scope.cancel()
+            await adding.end()
+            assert adding.ended == begun
+            await until(lambda: not line.is_open)
+            assert len(pool) == 0
+        line.audit()
 
     run(backend, story)
 

@@ -283,10 +283,6 @@ def test_an_init_ends(backend: str, way: Way) -> None:
     assert True in seen
 
 
-@pytest.mark.xfail(
-    strict=False,  # by a deadline it comes to the same as the pop's own timeout
-    reason="a pop that was done in the tick of its cancellation loses its conn",
-)
 @in_every_way
 def test_a_pop_is_done(backend: str, way: Way) -> None:
     """Who takes a conn out has it, or sees the cancellation and the conn is still in the pool."""

@@ -30,7 +30,7 @@ from connpool import (
 )
 from connpool.core import Timeout
 
-from .conns import Line, at_rest, fill, hang, nothing
+from .conns import Line, at_rest, fill, fill_supply, hang, nothing
 from .loops import now, on_asyncio, on_both, run, steps, until
 
 SEEDS, CALLS = map(int, os.environ.get("CONNPOOL_STORM", "6x1000").split("x"))
@@ -68,6 +68,7 @@ class Cloud:
         line.on_init = self.chosen(self._init)
         line.on_methods = self.chosen(self._methods)
         line.on_call = self.chosen(self._call)
+        line.on_check = self.chosen(self._check)
         line.on_close = self.chosen(self._close)
         return line
 
@@ -97,6 +98,15 @@ class Cloud:
             raise Trouble
         if dice < 0.3:
             await self._linger()
+
+    async def _check(self, dice: float) -> bool:
+        if dice < 0.03:
+            await hang()
+        if dice < 0.1:
+            raise self.chance.choice([OSError, Trouble])
+        if dice < 0.5:
+            await self._linger()
+        return dice < 0.9
 
     async def _close(self, dice: float) -> None:
         if dice < 0.05:
@@ -150,13 +160,14 @@ class Storm:
         self.chance = random.Random(seed)
         self.cloud = Cloud(self.chance)
         self.left = calls
+        self.made = CONNS // 2 * (seed % 2)  # the conns that are made on demand
         self.lines: list[Line] = []
         self.ends: Counter[str] = Counter()
         self.pool = AsyncPool(
             name="storm",
             timeout=2.0,
             connect_timeout=0.5,
-            max_size=2 * CONNS,
+            max_size=None if self.made else 2 * CONNS,
             backoff=Backoff(first=0.01, factor=1.5, jitter=0.2, most=0.1),
         )
         self.ways: list[Way] = [in_peace, by_scope, by_deadline, by_sibling]
@@ -169,6 +180,11 @@ class Storm:
             self.cloud.calm = True
             for number in range(CONNS):
                 await self.pool.init(self.line(), revive="force", ttl=0.5 if number % 3 else None)
+            if self.made:
+                await self.pool.supply(
+                    "made", self.line_of_one, min_size=2, max_size=self.made, revive=True,
+                    max_idle=0.1, ttl=0.3, ping_interval=0.02, connect_timeout=0.1,
+                )  # fmt: skip
             self.cloud.calm = False
             async with anyio.create_task_group() as workers:
                 for _ in range(WORKERS):
@@ -176,6 +192,9 @@ class Storm:
             self.cloud.calm = True
             await until(lambda: at_rest(self.pool), within=30)
             assert await fill(self.pool) >= CONNS
+            if self.made:
+                await fill_supply(self.pool, "made", self.made)
+                await until(lambda: at_rest(self.pool), within=30)
             assert at_rest(self.pool)
             for line in self.lines:
                 line.audit()
@@ -184,10 +203,15 @@ class Storm:
             assert not line.is_open
         return self.ends
 
-    def line(self) -> Line:
+    def line_of_one(self) -> Line:
+        """One more conn, that carries one call at once."""
+        return self.line(1)
+
+    def line(self, capacity: int = 0) -> Line:
         """One more conn."""
         line = Weathered(
-            capacity=self.chance.choice([1, 1, 3]), survives_cancel=self.chance.random() < 0.2
+            capacity=capacity or self.chance.choice([1, 1, 3]),
+            survives_cancel=self.chance.random() < 0.2,
         )
         line.cloud = self.cloud
         self.lines.append(line)
@@ -212,10 +236,11 @@ class Storm:
     async def call(self) -> None:
         """A call; what it is answered must be its own."""
         asked = object()
+        resource = "made" if self.made and self.chance.random() < 0.4 else "line"
         timeout = self.chance.choice(PATIENCE)
         try:
-            answered = await self.pool.call("line", "say", asked, timeout=timeout)
-        except ResourceError:  # at this moment all conns are being revived
+            answered = await self.pool.call(resource, "say", asked, timeout=timeout)
+        except ResourceError:  # at this moment all conns are being opened or revived
             assert timeout == 0
             return
         assert answered is asked, "it got somebody else's answer"
@@ -226,10 +251,10 @@ class Storm:
         await self.pool.init(self.line(), ttl=0.2)
 
     async def take_out(self) -> None:
-        """A conn that nobody uses leaves."""
-        idle = self.pool.infos("line", filter=lambda info: not (info.revive or info.in_use))
-        if idle:
-            conn = await self.pool.pop(self.chance.choice(idle).id)
+        """A conn leaves."""
+        infos = self.pool.infos("line", filter=lambda info: not info.revive)
+        if infos:
+            conn = await self.pool.pop(self.chance.choice(infos).id, timeout=0.01)
             conn.behave()
             if conn.is_open:
                 await conn.close()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+import time
 from typing import Any
 
 import anyio
 import pytest
 
+import connpool
 from connpool import Pool, Reply
 from connpool.conn import check_conn, describe
-from connpool.testing import Do, Hang, ManualClock, ScriptedAsyncConn, ScriptedConn
+from connpool.testing import DRIVERS, Do, Hang, ManualClock, ScriptedAsyncConn, ScriptedConn
 
 BACKENDS = ["asyncio", "trio"]
 
@@ -127,3 +131,15 @@ def test_an_async_pool_is_advanced_by_await() -> None:
         clock.advance(1, pool)
     anyio.run(clock.advance_async, 1, pool)
     assert (pool.swept, clock.monotonic()) == (1, 1001.0)
+
+
+def test_the_clock_knows_every_module_that_reads_the_time() -> None:
+    """But for those that wait for real threads, and those that are no part of a pool."""
+    excused = {"crew", "demo", "demo_ledger", "demo_screen"}
+    reading = set()
+    for found in pkgutil.iter_modules(connpool.__path__):
+        if not found.ispkg and found.name not in {"__main__", *excused}:
+            module = importlib.import_module(f"connpool.{found.name}")
+            if getattr(module, "time", None) is time:
+                reading.add(found.name)
+    assert reading <= set(DRIVERS)

@@ -224,7 +224,8 @@ def test_each_of_many_kinds_of_conn_is_used() -> None:
     assert sorted(served_by(bench, 3 * WINDOW)) == ids
 
 
-def test_conns_that_were_all_busy_are_found_again() -> None:
+@pytest.mark.parametrize("failed", [False, True])
+def test_conns_that_were_all_busy_are_found_again(failed: bool) -> None:
     """A rotation that was found empty is looked at again when it is not."""
     bench = Bench()
     bench.conn(methods=["m", "x"])
@@ -232,7 +233,7 @@ def test_conns_that_were_all_busy_are_found_again() -> None:
     first, second = bench.ask(), bench.ask()
     with pytest.raises(PoolTimeout):
         bench.ask(timeout=0)
-    bench.answer(second)
+    bench.end(second, KeyError("no")) if failed else bench.answer(second)
     assert granted(bench.ask(timeout=0))
     bench.answer(first)
     assert granted(bench.ask(timeout=0))

@@ -351,6 +351,20 @@ def test_close_ends_a_pop() -> None:
     assert bench.closing().entry is busy
 
 
+def test_close_does_not_close_a_conn_under_its_user_because_it_was_dead_once() -> None:
+    """Nor one that somebody was about to take out."""
+    bench = Bench()
+    entry = bench.conn(revive=True)
+    bench.end(bench.ask(), OSError("torn"))
+    bench.work()
+    running = bench.ask()
+    bench.pop(entry)
+    bench.close()
+    assert not bench.permits
+    bench.answer(running)
+    assert bench.closing().reason == "pool closed"
+
+
 def test_who_was_served_just_before_the_close_may_finish() -> None:
     """Or give it back."""
     bench = Bench()

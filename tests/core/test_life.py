@@ -411,6 +411,18 @@ def test_a_revived_conn_may_have_another_capacity() -> None:
     assert all(granted(bench.ask()) for _ in range(3))
 
 
+def test_when_a_conn_is_back_nothing_is_due() -> None:
+    """No alarm is left of what was done with it."""
+    bench = Bench()
+    bench.conn(revive=True)
+    bench.end(bench.ask(), OSError("torn"))
+    bench.closed(bench.closing())
+    bench.failed(bench.opening())
+    bench.at(1.0)
+    bench.opened(bench.opening())
+    assert bench.core.next_due() is None
+
+
 def test_a_revived_conn_may_ask_for_a_rest() -> None:
     """Whatever rest it had before is forgotten."""
     bench = Bench()
