@@ -170,6 +170,7 @@ class Storm:
             max_size=None if self.made else 2 * CONNS,
             backoff=Backoff(first=0.01, factor=1.5, jitter=0.2, most=0.1),
         )
+        self.pool._core._rng = self.chance.random  # the same seed, the same storm
         self.ways: list[Way] = [in_peace, by_scope, by_deadline, by_sibling]
         if on_asyncio():
             self.ways += [by_task, by_wait_for, by_timeout, by_native_sibling]
