@@ -152,7 +152,9 @@ class AsyncBackstage(Face):
         raise RuntimeError(f"pool {self.name!r} is open in the event loop of another thread")
 
     def _run_steps(self) -> None:
-        for step in self._core.drain():
+        core = self._core
+        steps, core.steps = core.steps, []
+        for step in steps:
             if isinstance(step, (Ticket, Pop)):
                 waiter = step.waiter
                 if waiter is not None and not waiter.done():  # it may be cancelled in this tick

@@ -131,12 +131,13 @@ def seconds(value: Any, what: str, *, infinite: bool = False) -> float:
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{what}: expected seconds, a number from 0 up, got {show(value)}")
-    if not value >= 0 or (math.isinf(value) and not infinite):
-        raise ValueError(f"{what}: expected seconds, a number from 0 up, got {show(value)}")
     try:
-        return float(value)
+        amount = float(value)
     except OverflowError:
-        raise ValueError(f"{what}: expected seconds, got a number too large for them") from None
+        amount = math.nan
+    if not amount >= 0 or (math.isinf(amount) and not infinite):
+        raise ValueError(f"{what}: expected seconds, a number from 0 up, got {show(value)}")
+    return amount
 
 
 def places(value: Any, what: str = "capacity") -> int:

@@ -304,7 +304,10 @@ class Desk:
             # Nearly always one need for one place: the same as below, without the questions.
             (need,) = group.line.needs.values()
             if need.filter is None and need.method in group.methods and not entry.in_use:
-                self._grant(need, entry, now)
+                ticket = self._first_of(need, entry)
+                entry.in_use = 1
+                entry.user = ticket.who
+                entry.since = now
                 return
         try:
             while self.waiting and entry.in_use < entry.capacity:
@@ -318,6 +321,10 @@ class Desk:
 
     def _grant(self, need: Need, entry: Entry, now: float) -> None:
         """Give a place to the first of `need`."""
+        entry.take_place(self._first_of(need, entry).who, now)
+
+    def _first_of(self, need: Need, entry: Entry) -> Ticket:
+        """Let the first of `need` have `entry`, and out of the line."""
         tickets = need.tickets
         ticket = tickets.popleft()
         ticket.standing = GRANTED
@@ -329,8 +336,8 @@ class Desk:
         elif tickets[0].standing is not QUEUED:
             need.tidy()
         self.waiting -= 1
-        entry.take_place(ticket.who, now)
         self.steps.append(ticket)
+        return ticket
 
     def _next_for(self, entry: Entry, now: float) -> Need | None:
         """The need whose first has waited longest among those that `entry` can serve."""

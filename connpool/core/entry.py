@@ -50,7 +50,7 @@ MOVES: Mapping[State, frozenset[State]] = MappingProxyType(
         CHECKING: frozenset({READY, COOLING, REVIVING, DRAINING}),
         REVIVING: frozenset({READY, COOLING, DRAINING}),
         # back again only where a pop is given up
-        DRAINING: frozenset({READY, COOLING, REVIVING, GONE}),
+        DRAINING: frozenset({READY, COOLING, CHECKING, REVIVING, GONE}),
         GONE: frozenset(),
     }
 )

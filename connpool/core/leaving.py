@@ -14,7 +14,7 @@ from typing import Any
 from ..conn import Description
 from ..errors import IdError, NestedCall, PoolClosed, PoolTimeout
 from . import outcome
-from .entry import COOLING, HOPEFUL, LIVE, OPENING, READY, REVIVING, Entry, Info, snapshot
+from .entry import CHECKING, COOLING, HOPEFUL, LIVE, OPENING, READY, REVIVING, Entry, Info, snapshot
 from .supplying import Supplying
 from .waiting import Pop
 
@@ -96,6 +96,9 @@ class Leaving(Supplying):
         elif entry.reason:  # it was to leave before the pop, or has said so since
             self._move(entry, READY)
             self._retire(entry, entry.reason, now)
+        elif entry.permit is not None:  # it is being asked whether it is well
+            self._move(entry, CHECKING)
+            self._arm(entry, entry.permit.due)
         else:
             self._move(entry, COOLING)
             self._arm(entry, now)  # whatever rang while it was out did so in vain

@@ -78,6 +78,9 @@ class Life(Openings):
             self._born(entry, entry.supply, what)
         if entry.state is OPENING or entry.state is REVIVING:
             self._begin(entry, what, rest, now)
+            if entry.supply is not None:  # while openings failed, one was tried at a time
+                self._ask_for_more(entry.supply)
+                self._grant_openings(now)
             return snapshot(entry, now)
         if entry.state is GONE:
             self._close(entry, outcome.POOL_CLOSED, now).info = None  # it was never announced
@@ -298,8 +301,11 @@ class Life(Openings):
     def _ring(self, entry: Entry | Supply, now: float) -> None:
         """The clockwork rings: do what is due, and set the next alarm."""
         if isinstance(entry, Supply):
-            self._ask_for_more(entry)
-            self._grant_openings(now)
+            if now < entry.retry_at:  # an alarm may come early, never late
+                self._arm(entry, entry.retry_at)
+            else:
+                self._ask_for_more(entry)
+                self._grant_openings(now)
             return
         if entry.permit is not None and entry.permit.due <= now:
             self._overdue(entry, entry.permit, now)
@@ -350,9 +356,9 @@ class Life(Openings):
     def checked(self, permit: Permit, error: BaseException | None, now: float) -> None:
         """A check came back: the conn goes on, or is dead of `error`."""
         entry = permit.entry
+        self._take_back(permit, now)
         if permit.given_up:
             return
-        self._take_back(permit, now)
         if entry.state is not CHECKING:
             self._onward(entry, now)
         elif error is not None:

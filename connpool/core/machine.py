@@ -112,8 +112,10 @@ class Core(Book):
             entry.users.remove(who)
         if entry.shaky:
             entry.recover()
-        if self.waiting or entry.state is not READY or now >= self.due:
+        if entry.state is not READY or now >= self.due or self._starved:
             self._returned(entry, now)
+        elif self.waiting:
+            self._serve(entry, now)
         elif not entry.listed:
             entry.listed = True
             group = entry.group

@@ -107,8 +107,9 @@ class Openings(Desk):
         if permit not in self.permits and not permit.given_up:
             raise RuntimeError(f"the permit to {permit.work.value} came back twice")
         self.permits.discard(permit)
-        permit.entry.permit = None
-        self._alarms.clear(permit.entry)  # it rang for the permit; see `_rearm`
+        if not permit.given_up:  # or the entry may have another one by now
+            permit.entry.permit = None
+            self._alarms.clear(permit.entry)  # it rang for the permit; see `_rearm`
         self._free_slot(permit, now)
 
     def _disown(self, permit: Permit) -> None:
