@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from fnmatch import fnmatchcase
 
-from . import calls, fairness, memory, scale, threads
+from . import calls, fairness, memory, scale, tasks, threads
 from .harness import Bench, Result, merge
 
-IDEAS = (calls, scale, threads, fairness, memory)
+IDEAS = (calls, scale, threads, fairness, memory, tasks)
 BENCHES: list[Bench] = [bench for idea in IDEAS for bench in idea.BENCHES]
 NAMES = [name for bench in BENCHES for name in bench.names()]
 

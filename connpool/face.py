@@ -137,7 +137,9 @@ class Face:
         conn = permit.make()
         if inspect.iscoroutine(conn):
             conn.close()  # or it would complain that nobody has awaited it
-            raise TypeError("factory: expected a plain function that gives a conn, got an async one")
+            raise TypeError(
+                "factory: expected a plain function that gives a conn, got an async one"
+            )
         check_conn(conn, awaits=awaits)
         with self._turn:
             self._core.adopt(permit, conn)
@@ -160,7 +162,9 @@ class Face:
         if made.resource is None:
             raise TypeError("resource: expected a hashable, got None")
         if inspect.iscoroutinefunction(made.factory):
-            raise TypeError("factory: expected a plain function that gives a conn, got an async one")
+            raise TypeError(
+                "factory: expected a plain function that gives a conn, got an async one"
+            )
         with self._turn as now:
             self._core.supply(made, now)
 

@@ -162,7 +162,7 @@ class Pool(Supplies):
                 raise
             cause = error
         else:
-            if isinstance(reply, Reply):
+            if reply.__class__ is Reply:  # which is final
                 return self._replied(entry, method, who, reply, started)
             ended = time.monotonic()
             lock.acquire()

@@ -103,7 +103,7 @@ class Life(Openings):
         if entry.state is REVIVING:
             self._tally.revived += 1
         entry.last_init, entry.last_call = now, None
-        entry.rest_until = now + rest
+        entry.rest_until = now + rest if rest else now
         entry.broken, entry.reason = False, ""
         self._set_ttl(entry, now)
         entry.checks = what.checks

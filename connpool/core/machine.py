@@ -24,6 +24,7 @@ from .entry import (
     MEMORY,
     READY,
     REVIVING,
+    SHARE,
     Entry,
     view,
 )
@@ -105,23 +106,27 @@ class Core(Book):
         except (KeyError, TypeError):
             stat = entry.stat(method)
         stat.answers = answers = stat.answers + 1
-        stat.mean += (now - started - stat.mean) / (answers if answers < MEMORY else MEMORY)
+        mean = stat.mean
+        if answers < MEMORY:
+            stat.mean = mean + (now - started - mean) / answers
+        else:
+            stat.mean = mean + (now - started - mean) * SHARE
         entry.last_call = now
         entry.in_use -= 1
         if entry.users:
             entry.users.remove(who)
         if entry.shaky:
             entry.recover()
-        if entry.state is not READY or now >= self.due or self._starved:
+        group = entry.group
+        if entry.state is not READY or group is None or now >= self.due or self._starved:
             self._returned(entry, now)
-        elif self.waiting:
+        elif self.waiting and (group.line is None or group.line.needs):
             self._serve(entry, now)
         elif not entry.listed:
             entry.listed = True
-            group = entry.group
-            group.free.append(entry)  # type: ignore[union-attr]  # a READY entry has a group
-            if group.shut:  # type: ignore[union-attr]
-                group.reopen()  # type: ignore[union-attr]
+            group.free.append(entry)
+            if group.shut:
+                group.reopen()
 
     def _returned(self, entry: Entry, now: float) -> None:
         """A place is free again: for who waits, for the rotation, or for what comes next."""

@@ -1,0 +1,186 @@
+"""What a call through an AsyncPool costs a task of asyncio, idle and in a crowd.
+
+Owns the rows of asyncio, all against `asyncio.Queue` used as a pool, the least that tasks can share
+conns with.  Refuses to know of threads.
+
+A pool lives in one task, from opening to closing: so each workload has a host task, and the harness
+hands it one job after the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import repeat
+from typing import Any
+
+from connpool import AsyncPool
+
+from .conns import TTL
+from .harness import Bench, Heat, Row, Work, at_least, at_most
+
+Job = Callable[[int], Awaitable[None]]
+
+CROWD, CONNS = 1_000, 10
+
+
+class Trivial:
+    """A conn whose call costs nothing: it gives back what it got."""
+
+    def __init__(self, resource: str = "r") -> None:
+        self.resource = resource
+
+    async def init(self) -> None:
+        """Nothing to open."""
+
+    async def call(self, method: str, payload: Any = None) -> Any:
+        """Give back what came."""
+        return payload
+
+    async def methods(self) -> Collection[str]:
+        """The one it has."""
+        return ("m",)
+
+
+class Yielding(Trivial):
+    """A conn that lets all other tasks run once in each call."""
+
+    async def call(self, method: str, payload: Any = None) -> Any:
+        """Give back what came, one step of the loop later."""
+        await asyncio.sleep(0)
+        return payload
+
+
+@contextmanager
+def hosted(host: Callable[[Callable[[Job], Awaitable[None]]], Awaitable[None]]) -> Iterator[Work]:
+    """Work done by a task that `host` is run in: it is given a function to serve jobs with."""
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        orders: asyncio.Queue[tuple[int, asyncio.Future[None]] | None] = asyncio.Queue()
+
+        async def serve(job: Job) -> None:
+            while (order := await orders.get()) is not None:
+                count, done = order
+                await job(count)
+                done.set_result(None)
+
+        async def ask(count: int) -> None:
+            done = loop.create_future()
+            orders.put_nowait((count, done))
+            await done
+
+        async def begin() -> asyncio.Task[None]:
+            async def live() -> None:
+                await host(serve)
+
+            return asyncio.create_task(live())
+
+        task = runner.run(begin())
+        try:
+            yield lambda count: runner.run(ask(count))
+        finally:
+            orders.put_nowait(None)
+            loop.run_until_complete(task)
+
+
+@contextmanager
+def pooled(
+    conns: int = CONNS, *, kind: type[Trivial] = Trivial, resources: int = 1, crowd: int = 1
+) -> Iterator[Work]:
+    """Calls through an AsyncPool of conns, by `crowd` tasks."""
+
+    async def host(serve: Callable[[Job], Awaitable[None]]) -> None:
+        async with AsyncPool(name="benchmark", timeout=None if crowd == 1 else 3600) as pool:
+            for number in range(conns):
+                await pool.put(kind(f"r{number % resources}"), ttl=TTL)
+            for number in range(conns):  # the first answer of a conn costs more than the rest
+                await pool.call(f"r{number % resources}", "m", 5)
+
+            async def calls(quota: Iterator[None]) -> None:
+                for _ in quota:
+                    await pool.call("r0", "m", 5)
+
+            await serve(partial(shared_out, calls, crowd))
+
+    with hosted(host) as work:
+        yield work
+
+
+@contextmanager
+def queued(conns: int = CONNS, *, kind: type[Trivial] = Trivial, crowd: int = 1) -> Iterator[Work]:
+    """The same calls around an asyncio.Queue of conns."""
+
+    async def host(serve: Callable[[Job], Awaitable[None]]) -> None:
+        queue: asyncio.Queue[Trivial] = asyncio.Queue()
+        for _ in range(conns):
+            queue.put_nowait(kind())
+
+        async def calls(quota: Iterator[None]) -> None:
+            for _ in quota:
+                conn = await queue.get()
+                try:
+                    await conn.call("m", 5)
+                finally:
+                    await queue.put(conn)
+
+        await serve(partial(shared_out, calls, crowd))
+
+    with hosted(host) as work:
+        yield work
+
+
+async def shared_out(
+    calls: Callable[[Iterator[None]], Awaitable[None]], crowd: int, count: int
+) -> None:
+    """So many calls by a crowd of tasks: nobody is left to finish alone."""
+    quota = repeat(None, count)
+    if crowd == 1:
+        await calls(quota)
+    else:
+        await asyncio.gather(*(calls(quota) for _ in range(min(crowd, count))))
+
+
+BENCHES: list[Bench] = [
+    Heat(
+        {"asyncio.Queue": queued, "AsyncPool.call": pooled},
+        [Row("async.call", "AsyncPool.call", "asyncio.Queue", at_most(1.5))],
+    ),
+    Heat(
+        {
+            "AsyncPool.call": pooled,
+            "10,000 conns": partial(pooled, 10_000),
+            "10,000 resources": partial(pooled, 10_000, resources=10_000),
+        },
+        [
+            Row("async.conns", "10,000 conns", "AsyncPool.call", at_most(1.3)),
+            Row("async.resources", "10,000 resources", "AsyncPool.call", at_most(1.3)),
+        ],
+    ),
+    Heat(
+        {
+            "1,000 tasks over a Queue": partial(queued, kind=Yielding, crowd=CROWD),
+            "1,000 tasks over AsyncPool": partial(pooled, kind=Yielding, crowd=CROWD),
+        },
+        [
+            Row(
+                "async.rate",
+                "1,000 tasks over AsyncPool",
+                "1,000 tasks over a Queue",
+                at_least(0.8),
+                rate=True,
+            )
+        ],
+        sample=0.2,
+    ),
+    Heat(
+        {
+            "20 tasks wait": partial(pooled, kind=Yielding, crowd=20),
+            "10,000 tasks wait": partial(pooled, kind=Yielding, crowd=10_000),
+        },
+        [Row("async.handoff.10000", "10,000 tasks wait", "20 tasks wait", at_most(1.3))],
+        sample=1.0,
+        rounds=5,
+    ),
+]
