@@ -310,3 +310,19 @@ def test_ids_are_unique_over_threads() -> None:
     crowd = Crowd(8, lambda _: [pool.put(Tiny()) for _ in range(4000)])
     ids = list(itertools.chain.from_iterable(crowd.join()))
     assert len(set(ids)) == len(ids) == len(pool) == 32_000
+
+
+def test_ids_are_unique_over_threads_in_the_long_run() -> None:
+    """8 threads take 100,000 each, as every put does, for conns that are not kept."""
+    pool = Pool()
+    refused = OSError("refused")
+
+    def take() -> int:
+        with pool._turn as now:
+            permit = pool._core.admit(Tiny(), now=now)
+            pool._core.open_failed(permit, refused, now)
+        return permit.entry.id
+
+    crowd = Crowd(8, lambda _: [take() for _ in range(100_000)])
+    ids = list(itertools.chain.from_iterable(crowd.join()))
+    assert len(set(ids)) == len(ids) == 800_000
