@@ -77,6 +77,8 @@ class AsyncSupplies(AsyncBackstage):
 
         Raises `PoolTimeout` where that takes longer, with the last failure as its cause;
         `ResourceError` as soon as it can never be; `PoolClosed`.
+
+        Waits for the openings in the background, and opens nothing itself.
         """
         for left in self._unready(self._seconds(timeout)):
             with anyio.move_on_after(min(left, GLANCE)):

@@ -257,6 +257,10 @@ class Face:
     def extra(self, id: int, value: Any) -> Any:
         """Replace what is pinned to a conn, and give the old value; atomic.
 
+        Parameters:
+            id: what `init` or `put` gave.
+            value: what to pin to it from now on.
+
         Callers that wait with a filter are looked at anew.  Raises `IdError`.  Never waits.
         """
         with self._turn as now:
@@ -265,7 +269,11 @@ class Face:
     def resize(
         self, resource: Hashable, min_size: int | None = None, max_size: int | None = None
     ) -> None:
-        """Give a supply other sizes; None leaves one as it is.
+        """Give a supply other sizes.
+
+        Parameters:
+            resource: whose supply.
+            min_size, max_size: as for `supply`; None leaves one as it is.
 
         Conns beyond the new `max_size` leave as they become idle.  Raises `ResourceError` where the
         resource has no supply.  Waits for nothing.
@@ -276,6 +284,9 @@ class Face:
     def withdraw(self, resource: Hashable) -> None:
         """End a supply: its conns are closed once nobody uses them, and no more are made.
 
+        Parameters:
+            resource: whose supply.
+
         Raises `ResourceError` where the resource has no supply.  Waits for nothing.
         """
         with self._turn as now:
@@ -283,6 +294,10 @@ class Face:
 
     def drain(self, resource: Hashable = None, *, id: int | None = None) -> int:
         """Let the conns of a resource, or the one with this id, go once nobody uses them.
+
+        Parameters:
+            resource: whose conns.
+            id: which conn.
 
         They are closed, not revived; a supply makes others as they are needed.  Gives how many.
         A TypeError unless it is told the one or the other.  Raises `IdError` where there is no such

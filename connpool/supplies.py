@@ -83,6 +83,8 @@ class Supplies(Backstage):
 
         Raises `PoolTimeout` where that takes longer, with the last failure as its cause;
         `ResourceError` as soon as it can never be; `PoolClosed`.
+
+        Waits for the openings in the background, and opens nothing itself.
         """
         for left in self._unready(self._seconds(timeout)):
             self._crew.wait(min(left, HURRY))

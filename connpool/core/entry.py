@@ -201,7 +201,8 @@ def move(entry: Entry, state: State) -> None:
 def next_alarm(entry: Entry, now: float) -> float:
     """When the clockwork is to look at `entry` next: inf for never."""
     if entry.permit is not None:
-        return entry.permit.due if entry.permit.due > now else math.inf
+        due = entry.permit.due if entry.permit.due > now else math.inf
+        return min(due, entry.expires) if entry.state is CHECKING else due
     if entry.state is COOLING:
         return min(entry.expires, entry.rest_until)
     if entry.state is not READY:

@@ -78,9 +78,8 @@ class Life(Openings):
             self._born(entry, entry.supply, what)
         if entry.state is OPENING or entry.state is REVIVING:
             self._begin(entry, what, rest, now)
-            if entry.supply is not None:  # while openings failed, one was tried at a time
-                self._ask_for_more(entry.supply)
-                self._grant_openings(now)
+            if entry.supply is not None:
+                self._more_of(entry.supply, now)
             return snapshot(entry, now)
         if entry.state is GONE:
             self._close(entry, outcome.POOL_CLOSED, now).info = None  # it was never announced
@@ -93,6 +92,13 @@ class Life(Openings):
         entry.ttl = supply.lifetime(self._rng)
         supply.methods = what.methods
         supply.succeeded()
+
+    def _more_of(self, supply: Supply, now: float) -> None:
+        """A supply has one conn more: who hoped for it may hope for other things now."""
+        self._recheck(supply, (self._listings[supply.resource],), now)
+        self._ask_starved()  # nobody may need the new one here
+        self._ask_for_more(supply)  # while openings failed, one was tried at a time
+        self._grant_openings(now)
 
     def _take_back(self, permit: Permit, now: float) -> None:
         if now >= self.due:
@@ -145,6 +151,7 @@ class Life(Openings):
             self._stillborn(entry, entry.supply, error, now)
         elif entry.state is OPENING:
             self._forget(entry)
+            self._grant_openings(now)
         elif entry.state is REVIVING:
             self._try_later(entry, error, now)
         elif entry.state is not GONE:
@@ -159,7 +166,7 @@ class Life(Openings):
         self._grant_openings(now)
         if supply.over is not None:
             self._recheck(supply, (listing,), now)
-        elif supply.retry_at != math.inf:
+        else:
             self._arm(supply, supply.retry_at)
 
     def _try_later(self, entry: Entry, error: BaseException, now: float) -> None:
@@ -186,7 +193,7 @@ class Life(Openings):
         if error is not None:
             self._blame(entry, error)
         if entry.supply is not None and reason not in outcome.UNWANTED:
-            entry.supply.lost(replace=reason != outcome.DONE)
+            self._lost(entry, entry.supply, reason, now)
         if error is not None and reason in outcome.LOST:
             self._suspect_peers(entry, error, now)
         if not self._comes_back(entry, reason):
@@ -195,6 +202,21 @@ class Life(Openings):
         self._move(entry, REVIVING)
         entry.rest_until = self._earliest_return(entry, reason, now)
         self._onward(entry, now, reason)
+
+    def _lost(self, entry: Entry, supply: Supply, reason: str, now: float) -> None:
+        """A supplied conn has died or expired: it is replaced, but never in a busy loop."""
+        supply.lost(entry.revive, replace=reason != outcome.DONE)
+        assert entry.last_init is not None
+        if reason in outcome.LOST:
+            if any(stat.answers for stat in (entry.stats or {}).values()):
+                supply.young = 0
+            else:
+                waiting = bool(self._listings[supply.resource].line)
+                supply.died_young(entry.last_init, waiting, now, self.options.backoff, self._rng)
+        elif reason == outcome.EXPIRED:
+            supply.pause(entry.last_init + SHORTEST_LIFE)
+        if supply.retry_at > now:
+            self._arm(supply, supply.retry_at)
 
     def _suspect_peers(self, dead: Entry, error: BaseException, now: float) -> None:
         """The server of a dead conn may be gone, and its idle peers with it: before they are lent
@@ -211,8 +233,8 @@ class Life(Openings):
                 self._retire(peer, outcome.SUSPECT, now)
 
     def _comes_back(self, entry: Entry, reason: str) -> bool:
-        if self.closed or reason == outcome.WITHDRAWN:
-            return False
+        if self.closed or reason == outcome.WITHDRAWN or entry.supply is not None:
+            return False  # a supplied one is not revived, but replaced
         return entry.revive == "force" or (bool(entry.revive) and reason != outcome.DONE)
 
     def _earliest_return(self, entry: Entry, reason: str, now: float) -> float:
@@ -315,7 +337,7 @@ class Life(Openings):
             self._look_after(entry, entry.supply, now)
         elif entry.state is COOLING and entry.rest_until <= now:
             self._move(entry, READY)
-            self._serve(entry, now)
+            self._free_again(entry, now)
         elif entry.state is REVIVING and entry.permit is None and not entry.open:
             self._onward(entry, now)
         self._rearm(entry, now)
@@ -343,7 +365,7 @@ class Life(Openings):
 
     def _look_after(self, entry: Entry, supply: Supply, now: float) -> None:
         """A supplied conn is idle: let it go, ask whether it is well, or leave it."""
-        if now >= entry.idle_since + supply.max_idle and supply.size > supply.min_size:
+        if now >= entry.idle_since + supply.max_idle and supply.has_spare:
             self._retire(entry, outcome.IDLE, now)
         elif entry.checks and now >= entry.ping_at:
             self._check(entry, now)
@@ -357,7 +379,7 @@ class Life(Openings):
         """A check came back: the conn goes on, or is dead of `error`."""
         entry = permit.entry
         self._take_back(permit, now)
-        if permit.given_up:
+        if permit.given_up or entry.state is GONE:
             return
         if entry.state is not CHECKING:
             self._onward(entry, now)
@@ -366,8 +388,15 @@ class Life(Openings):
         else:
             self._move(entry, READY)
             self._plan_ping(entry, now)
-            self._serve(entry, now)
+            self._free_again(entry, now)
             self._rearm(entry, now)
+
+    def _free_again(self, entry: Entry, now: float) -> None:
+        """A conn may be lent again though nobody has returned it."""
+        self._serve(entry, now)
+        if self._starved:
+            self._ask_starved()
+            self._grant_openings(now)
 
     def _plan_ping(self, entry: Entry, now: float) -> None:
         """When an idle conn is next to be asked: spread, so that not all are asked at once."""

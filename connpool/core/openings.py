@@ -20,7 +20,7 @@ from .desk import Desk
 from .entry import DRAINING, GONE, REVIVING, Entry, move
 from .options import Options
 from .permits import Permit, Work
-from .supply import Supply
+from .supply import WANTED, Supply
 from .waiting import ANY
 
 
@@ -38,6 +38,7 @@ class Openings(Desk):
         self._conns: dict[int, Entry] = {}  # by id(conn): an object is in the pool at most once
         self._last_id = 0
         self._connecting = 0
+        self._granting = False
         self._to_open: deque[Entry | Supply] = deque()
         self._starved: dict[Supply, None] = {}  # want a conn, and the pool is full
         self._last_supply = 0
@@ -64,21 +65,18 @@ class Openings(Desk):
         if entry.conn is not None:
             self._conns.pop(id(entry.conn), None)
         self._uncount(entry)
-        for supply in self._starved:
-            self._ask_for_more(supply)
 
     def adopt(self, permit: Permit, conn: Any) -> None:
         """What a supply's factory made is the conn of this permit; raises where it is not new."""
-        if permit.given_up:
-            permit.entry.conn = conn  # too late, but not too late to be closed
-            return
         if id(conn) in self._conns:
             raise ValueError(f"factory: expected a new conn each time, got {show(conn)} again")
         permit.entry.conn = conn
-        self._conns[id(conn)] = permit.entry
+        if not permit.given_up:  # or it comes too late, and is only to be closed
+            self._conns[id(conn)] = permit.entry
 
     def _uncount(self, entry: Entry) -> None:
-        """A conn no longer takes a place of its supply, which may want another one."""
+        """A conn no longer takes a place: those who starve may have it, or else its supply."""
+        self._ask_starved()
         supply = entry.supply
         if supply is not None:
             entry.supply = None
@@ -90,6 +88,11 @@ class Openings(Desk):
         if not supply.queued and supply.hopeful and not self.closed:
             supply.queued = True
             self._to_open.append(supply)
+
+    def _ask_starved(self) -> None:
+        """There may be room now."""
+        for supply in self._starved:
+            self._ask_for_more(supply)
 
     # -- permits -------------------------------------------------------------------------------
 
@@ -116,8 +119,7 @@ class Openings(Desk):
         """Wait for a permit no longer; if it comes back all the same, its result comes too late."""
         permit.given_up = True
         self.permits.discard(permit)
-        if permit.entry.permit is permit:
-            permit.entry.permit = None
+        permit.entry.permit = None
 
     def _free_slot(self, permit: Permit, now: float) -> None:
         if permit.holds_slot:
@@ -135,15 +137,21 @@ class Openings(Desk):
 
     def _grant_openings(self, now: float) -> None:
         """Hand out permits to open while there are slots, in the order they were asked for."""
-        while self._to_open and self._connecting < self.options.max_connecting:
-            asking = self._to_open.popleft()
-            if isinstance(asking, Supply):
-                asking.queued = False
-                self._conceive(asking, now)
-                continue
-            asking.in_turn = False
-            if asking.state is REVIVING:  # it may have left meanwhile
-                self._permit_to_open(asking, self.options.connect_timeout, now)
+        if self._granting:
+            return  # room is being made: it is for who asked for it, and the others come after
+        self._granting = True
+        try:
+            while self._to_open and self._connecting < self.options.max_connecting:
+                asking = self._to_open.popleft()
+                if isinstance(asking, Supply):
+                    asking.queued = False
+                    self._conceive(asking, now)
+                    continue
+                asking.in_turn = False
+                if asking.state is REVIVING:  # it may have left meanwhile
+                    self._permit_to_open(asking, self.options.connect_timeout, now)
+        finally:
+            self._granting = False
 
     def _permit_to_open(self, entry: Entry, limit: float, now: float) -> Permit:
         permit = self._issue(Work.OPEN, entry, limit, now)
@@ -155,13 +163,16 @@ class Openings(Desk):
     def _conceive(self, supply: Supply, now: float) -> None:
         """Begin to open one more conn of a supply, if it wants one and there is room."""
         listing = self._listings.get(supply.resource)
+        self._starved.pop(supply, None)  # it is asked now
         if listing is None or listing.supply is not supply or self.closed:
-            self._starved.pop(supply, None)
             return
         if not supply.wanted(_callers(listing, supply), now) or not self._make_room(supply, now):
             return
+        self._starved.pop(supply, None)  # if room had to be made
         self._last_id += 1
-        entry = Entry(self._last_id, None, supply.extra, None, False, supply.setup, supply=supply)
+        entry = Entry(
+            self._last_id, None, supply.extra, None, supply.revive, supply.setup, supply=supply
+        )
         self.entries[entry.id] = entry
         supply.began()
         permit = self._permit_to_open(entry, supply.connect_timeout, now)
@@ -174,6 +185,7 @@ class Openings(Desk):
         if most is None or self._occupied() < most:
             return True
         self._starved[supply] = None
+        self._arm(supply, now + WANTED)  # a conn that is returned while nobody waits tells nobody
         return False
 
     def _occupied(self) -> int:

@@ -27,6 +27,10 @@ WANTED = 2.0
 # born together do not die together (a jitter of 2.5 % was too little: HikariCP).
 SPREAD = 0.25
 
+# A conn that dies sooner than this many seconds after its birth, and has answered nothing, counts
+# like one that could not be opened: or a server that accepts and hangs up would be called all day.
+YOUNG = 1.0
+
 
 def _ttl(value: Any) -> float | None:
     return check_ttl(value)
@@ -55,7 +59,8 @@ class Supply:
 
     `unborn` are being opened.  `owed` are those that died and are to be replaced though nobody
     asks for them.  `failures` counts failed openings since the last one that went well, and until
-    `retry_at` none is tried; `over` says that none will ever be tried again.
+    `retry_at` none is tried; `over` says that none will ever be tried again.  `young` counts those
+    that died as soon as they were born, one after the other; the last of them at `young_at`.
     """
 
     resource: Hashable
@@ -76,6 +81,8 @@ class Supply:
     owed: int = 0
     failures: int = 0
     retry_at: float = -math.inf
+    young: int = 0
+    young_at: float = -math.inf
     over: BaseException | None = None
     withdrawn: bool = False
     queued: bool = False  # stands in the queue for a slot
@@ -94,6 +101,7 @@ class Supply:
         if min_size > max_size:
             raise ValueError(f"min_size: expected at most max_size, {max_size}, got {min_size}")
         self.min_size, self.max_size = min_size, max_size
+        self.owed = min(self.owed, max_size)
 
     def may_serve(self, method: Hashable, *, any_method: bool) -> bool:
         """Whether one more of its conns would have the method, as far as is known."""
@@ -108,6 +116,11 @@ class Supply:
     def hopeful(self) -> bool:
         """Whether it may open another one, now or later."""
         return self.over is None and not self.withdrawn
+
+    @property
+    def has_spare(self) -> bool:
+        """Whether an idle one may leave: one that is not born yet does not stand in for it."""
+        return self.size - self.unborn > self.min_size
 
     def wanted(self, waiting: int, now: float) -> int:
         """How many more to begin opening, where `waiting` callers could be served by one each.
@@ -133,16 +146,37 @@ class Supply:
         self.unborn += 1
         self.owed = max(0, self.owed - 1)
 
-    def lost(self, *, replace: bool) -> None:
+    def lost(self, revive: bool | str, *, replace: bool) -> None:
         """One has died or expired; it is to be replaced, unless it ended in good order."""
-        if self.revive == "force" or (self.revive and replace):
+        if revive == "force" or (revive and replace):
             self.owed = min(self.owed + 1, self.max_size)
+
+    def pause(self, until: float) -> None:
+        """None is opened before `until`."""
+        self.retry_at = max(self.retry_at, until)
+
+    def died_young(
+        self, born: float, waiting: int, now: float, backoff: Backoff, rng: Callable[[], float]
+    ) -> None:
+        """One died that was born at `born` and has answered nothing.
+
+        The first is replaced at once.  Those that were alive when it died count with it, since it
+        was one accident.
+        """
+        if now - born >= YOUNG:
+            self.young = 0
+        elif born > self.young_at:
+            self.young, self.young_at = self.young + 1, now
+            if self.young > 1:
+                wait = backoff.delay(self.young - 1, rng)
+                self.pause(now + (min(wait, WANTED) if waiting else wait))
 
     def succeeded(self) -> None:
         """One was opened: all is well again."""
         self.unborn -= 1
-        self.failures = 0
-        self.retry_at = -math.inf
+        if self.failures:
+            self.failures = 0
+            self.retry_at = -math.inf
 
     def failed(
         self,

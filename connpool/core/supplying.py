@@ -17,7 +17,7 @@ from typing import Any
 from ..errors import PoolClosed, ResourceError, show
 from . import outcome
 from .candidates import Listing
-from .entry import LIVE, OPENING, READY, Entry
+from .entry import HOPEFUL, LIVE, OPENING, READY, REVIVING, Entry
 from .life import Life
 from .supply import Supply
 
@@ -56,17 +56,21 @@ class Supplying(Life):
         return listing.supply
 
     def resize(self, resource: Hashable, min_size: Any, max_size: Any, now: float) -> None:
-        """Give a supply other sizes; conns beyond the new one leave as they become idle."""
+        """Give a supply other sizes; conns beyond the new one leave as they become idle.
+
+        First those that are not born yet, then the longest idle, then those in use.
+        """
         self.tick(now)
         supply = self.supply_of(resource)
         supply.resize(
             supply.min_size if min_size is None else min_size,
             supply.max_size if max_size is None else max_size,
         )
-        for entry in self._idle(supply):
-            if supply.size <= supply.max_size:
-                break
-            self._retire(entry, outcome.WITHDRAWN, now)
+        staying = [e for e in self._supplied(supply) if e.state in LIVE or e.state is OPENING]
+        staying.sort(key=lambda entry: (entry.in_use, entry.idle_since))
+        for entry in staying[: max(0, len(staying) - supply.max_size)]:
+            self._dismiss(entry, now)
+        self._ask_starved()
         self._ask_for_more(supply)
         self._grant_openings(now)
 
@@ -78,58 +82,64 @@ class Supplying(Life):
         listing = self._listings[resource]
         listing.supply = None
         for entry in self._supplied(supply):
-            if entry.state in LIVE:
-                self._retire(entry, outcome.WITHDRAWN, now)
-            elif entry.state is OPENING:
-                self._abort(entry)
+            self._dismiss(entry, now)
+        self._starved.pop(supply, None)
         self._alarms.clear(supply)
+        self._set_due()
         self._recheck(supply, (listing,), now)
 
     def let_go(self, entries: list[Entry], now: float) -> int:
         """Let conns leave once nobody uses them; supplied ones are replaced as needed."""
         count = 0
         for entry in entries:
-            if entry.state in LIVE:
-                self._retire(entry, outcome.WITHDRAWN, now)
+            if entry.state in HOPEFUL:
+                self._dismiss(entry, now)
                 count += 1
         return count
+
+    def _dismiss(self, entry: Entry, now: float) -> None:
+        """Let a conn go, whatever it is about."""
+        if entry.state in LIVE:
+            self._retire(entry, outcome.WITHDRAWN, now)
+        elif entry.state is REVIVING:
+            self._withdraw(entry, now, outcome.WITHDRAWN)
+        elif entry.state is OPENING:
+            self._abort(entry, now)
+        elif entry.popper is not None:
+            entry.reason = outcome.WITHDRAWN  # should the pop be given up
 
     def ready(self, now: float) -> bool:
         """Whether every supply has its `min_size` of live conns.  Raises where one never will."""
         self.tick(now)
-        for listing in self._listings.values():
-            supply = listing.supply
-            if supply is not None and supply.min_size > 0:
+        ready = True
+        for supply in [li.supply for li in self._listings.values() if li.supply is not None]:
+            if sum(e.state in LIVE for e in self._supplied(supply)) < supply.min_size:
                 if supply.over is not None:
                     raise ResourceError(
                         f"pool {self.name!r}: conns to {show(supply.resource)} cannot be opened",
                         pool=self.name,
                         resource=supply.resource,
                     ) from supply.over
-                if sum(1 for e in self._supplied(supply) if e.state in LIVE) < supply.min_size:
-                    return False
-        return True
+                ready = False
+        return ready
 
     def last_failure(self) -> BaseException | None:
         """The last failure of any supply that has failed since it last opened a conn."""
         failing = [li for li in self._listings.values() if li.supply and li.supply.failures]
         return failing[-1].last_error if failing else None
 
-    def _abort(self, entry: Entry) -> None:
+    def _abort(self, entry: Entry, now: float) -> None:
         """What is being opened is no longer wanted; if it comes all the same, it is closed."""
-        assert entry.supply is not None
-        entry.supply.unborn -= 1
-        if entry.permit is not None:
-            self._disown(entry.permit)
+        supply, permit = entry.supply, entry.permit
+        assert supply is not None
+        assert permit is not None
+        supply.unborn -= 1
+        self._disown(permit)
         self._forget(entry)
+        self._free_slot(permit, now)  # it may hang, and nobody waits for it any more
 
     def _supplied(self, supply: Supply) -> list[Entry]:
         return [entry for entry in self.entries.values() if entry.supply is supply]
-
-    def _idle(self, supply: Supply) -> list[Entry]:
-        """Its conns that nobody uses, the longest idle first."""
-        idle = [e for e in self._supplied(supply) if e.state is READY and not e.in_use]
-        return sorted(idle, key=lambda entry: entry.idle_since)
 
     # -- demand --------------------------------------------------------------------------------
 
@@ -153,7 +163,6 @@ class Supplying(Life):
         The resource that has most idle conns beyond its `min_size` gives one, the longest idle.
         """
         if super()._make_room(supply, now):
-            self._starved.pop(supply, None)
             return True
         idle: dict[Supply, list[Entry]] = {}
         for entry in self.entries.values():
@@ -181,6 +190,7 @@ class Supplying(Life):
         own, other = self._waits_since(supply), self._waits_since(hungry)
         if other == math.inf or other > own or (own < math.inf and supply.size <= hungry.size):
             return False
+        self._ask_for_more(hungry)  # before this one's own supply asks for another
         self._retire(entry, outcome.EVICTED, now)
         return True
 
@@ -191,4 +201,4 @@ class Supplying(Life):
 
 
 def _may_leave(entry: Entry, supply: Supply) -> bool:
-    return entry.state is READY and not entry.in_use and supply.size > supply.min_size
+    return entry.state is READY and not entry.in_use and supply.has_spare

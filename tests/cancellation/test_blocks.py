@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -70,10 +71,26 @@ def test_a_block_that_was_left_in_disorder_leaves_nothing_for_the_next_loop() ->
             group.cancel_scope.cancel()
         assert not line.is_open
 
-    asyncio.run(leave_in_disorder())
-    trio.run(leave_in_disorder)
-    asyncio.run(leave_in_disorder())
-    trio.run(leave_in_disorder)
+    async def leave_while_a_call_hangs() -> None:
+        line = Line()
+        line.on_call = hang
+        async with anyio.create_task_group() as group:
+            async with pool:
+                await pool.init(line)
+                start(group, pool.call, "line", "say")
+                await until(lambda: line.inside)
+            group.cancel_scope.cancel()
+        line.audit()
+
+    loops: list[Callable[[Callable[[], Any]], Any]] = [run_on_asyncio, trio.run]
+    for first, second in itertools.product(loops, repeat=2):
+        first(leave_in_disorder)
+        second(leave_while_a_call_hangs)
+
+
+def run_on_asyncio(story: Callable[[], Any]) -> None:
+    """What trio.run is for trio."""
+    asyncio.run(story())
 
 
 @on_both

@@ -8,7 +8,15 @@ import pytest
 
 from connpool.conn import Reply
 from connpool.core import Pop
-from connpool.errors import Closed, FilterError, IdError, NestedCall, PoolClosed, ResourceError
+from connpool.errors import (
+    Closed,
+    FilterError,
+    IdError,
+    NestedCall,
+    PoolClosed,
+    PoolTimeout,
+    ResourceError,
+)
 from tests.core.bench import Bench, error_of, granted, holder, queued
 
 
@@ -451,3 +459,27 @@ def test_a_pop_that_is_done_may_still_be_given_up() -> None:
     bench.unpop(pop)
     assert bench.core.count(bench.now) == 1
     assert bench.ask().entry is entry
+
+
+def test_who_pops_from_a_pool_that_closes_is_told() -> None:
+    """When he comes for the conns."""
+    bench = Bench()
+    entry = bench.conn()
+    bench.ask()
+    pop = bench.pop(entry)
+    bench.close()
+    with pytest.raises(PoolClosed):
+        bench.core.popped(pop, 1.0, 0.0, bench.now)
+
+
+def test_who_pops_and_comes_too_early_gives_up() -> None:
+    """His time is over; the conn goes back into service."""
+    bench = Bench()
+    entry = bench.conn()
+    caller = bench.ask()
+    pop = bench.pop(entry)
+    with pytest.raises(PoolTimeout, match="did not end in time"):
+        bench.core.popped(pop, 1.0, 1.0, bench.now)
+    bench.look()
+    bench.answer(caller)
+    assert holder(bench.ask()) is entry
