@@ -18,6 +18,7 @@ Theory of operation
 **Entries.**  A conn in the pool is an `Entry` with one explicit state::
 
     OPENING ──> READY <──> COOLING          alive: may be lent, rests
+                  ^ (and CHECKING: is asked whether it is well)
                   │ └────────┐ │
                   v          v v
               REVIVING <── (dies) ──> DRAINING ──> GONE
@@ -45,17 +46,19 @@ what can be served (a return, an opening, the end of a rest, a change of `extra`
 
 **The storeys**, each a file, each knowing only those below::
 
-    machine   Core: take, give, submit, conclude, cancel
-    book      questions and updates
-    leaving   pops, the close of the pool
-    life      births, deaths, rests, the passing of time
-    openings  entries, permits, slots
-    desk      entries meet tickets
+    machine    Core: take, give, submit, conclude, cancel, route
+    book       questions and updates
+    leaving    pops, the close of the pool
+    supplying  conns that the pool makes by itself
+    life       births, deaths, rests, the passing of time
+    care       checks, suspicion, permits that take too long
+    openings   entries, permits, slots
+    desk       entries meet tickets
 
 and beside them, knowing nothing of each other's workings: `entry` (states, Info), `candidates`
 (who can serve whom), `waiting` (the line), `routing` (which of several), `timers`, `permits`,
-`outcome` (what a call's end says), `revive` (when to try again), `options` (what callers say),
-`stats`, `report`.
+`outcome` (what a call's end says), `revive` (when to try again), `supply` (how many, and when),
+`options` (what callers say), `stats`, `report`.
 
 >>> from connpool.conn import describe
 >>> import random

@@ -20,7 +20,7 @@ from .stats import Now, PoolStats
 
 
 class Book(Leaving):
-    """The sixth storey of the core."""
+    """The seventh storey of the core."""
 
     # -- what users change ---------------------------------------------------------------------
 

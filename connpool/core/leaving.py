@@ -20,7 +20,7 @@ from .waiting import Pop
 
 
 class Leaving(Supplying):
-    """The fifth storey of the core."""
+    """The sixth storey of the core."""
 
     # -- taking out ----------------------------------------------------------------------------
 

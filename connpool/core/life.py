@@ -14,10 +14,10 @@ import math
 from typing import Any
 
 from ..conn import Description
-from ..errors import Closed, PoolClosed, show
+from ..errors import PoolClosed, show
 from . import outcome, revive
+from .care import Care
 from .entry import (
-    CHECKING,
     COOLING,
     DRAINING,
     GONE,
@@ -32,17 +32,16 @@ from .entry import (
     next_alarm,
     snapshot,
 )
-from .openings import Openings
 from .permits import Permit, Work
-from .supply import SPREAD, Supply
+from .supply import Supply
 from .waiting import Pop
 
 # Two inits of one conn are at least this far apart, or a tiny ttl would make a busy loop.
 SHORTEST_LIFE = 0.05
 
 
-class Life(Openings):
-    """The third storey of the core: births, deaths and what lies between."""
+class Life(Care):
+    """The fourth storey of the core: births, deaths and what lies between."""
 
     # -- birth ---------------------------------------------------------------------------------
 
@@ -212,25 +211,19 @@ class Life(Openings):
                 supply.young = 0
             else:
                 waiting = bool(self._listings[supply.resource].line)
-                supply.died_young(entry.last_init, waiting, now, self.options.backoff, self._rng)
+                supply.died_young(
+                    entry.last_init,
+                    entry.id,
+                    self._last_id,
+                    waiting,
+                    now,
+                    self.options.backoff,
+                    self._rng,
+                )
         elif reason == outcome.EXPIRED:
             supply.pause(entry.last_init + SHORTEST_LIFE)
         if supply.retry_at > now:
             self._arm(supply, supply.retry_at)
-
-    def _suspect_peers(self, dead: Entry, error: BaseException, now: float) -> None:
-        """The server of a dead conn may be gone, and its idle peers with it: before they are lent
-        they are asked; those that cannot be asked and can be made anew are retired together."""
-        if dead.group is None or not dead.group.askable:
-            return
-        lost = isinstance(error, (Closed, ConnectionError, EOFError))
-        for peer in tuple(dead.group.members.values()):
-            if peer is dead or peer.state is not READY or peer.in_use:
-                continue
-            if peer.checks:
-                self._check(peer, now)
-            elif lost and peer.supply is not None:
-                self._retire(peer, outcome.SUSPECT, now)
 
     def _comes_back(self, entry: Entry, reason: str) -> bool:
         if self.closed or reason == outcome.WITHDRAWN or entry.supply is not None:
@@ -341,67 +334,6 @@ class Life(Openings):
         elif entry.state is REVIVING and entry.permit is None and not entry.open:
             self._onward(entry, now)
         self._rearm(entry, now)
-
-    def _overdue(self, entry: Entry, permit: Permit, now: float) -> None:
-        """What a permit allows takes too long.
-
-        It frees its slot.  A supplied conn that cannot be opened in time is given up, since there
-        can be another; one of the user's is waited for, since there is no other; and one that
-        hangs in its check is dead.
-        """
-        permit.overdue = True
-        self._free_slot(permit, now)
-        late = TimeoutError(f"{permit.work.value} took more than {permit.limit:g} s")
-        if permit.work is Work.CHECK:
-            self._disown(permit)
-            if entry.state is CHECKING:
-                self._retire(entry, outcome.DEAD, now, late)
-            else:
-                self._onward(entry, now)
-        elif permit.work is Work.OPEN and entry.state is OPENING and entry.supply is not None:
-            self._disown(permit)
-            self._tally.open_failed += 1
-            self._stillborn(entry, entry.supply, late, now)
-
-    def _look_after(self, entry: Entry, supply: Supply, now: float) -> None:
-        """A supplied conn is idle: let it go, ask whether it is well, or leave it."""
-        if now >= entry.idle_since + supply.max_idle and supply.has_spare:
-            self._retire(entry, outcome.IDLE, now)
-        elif entry.checks and now >= entry.ping_at:
-            self._check(entry, now)
-
-    def _check(self, entry: Entry, now: float) -> None:
-        """Have an idle conn asked whether it is alive; meanwhile it is not lent."""
-        self._move(entry, CHECKING)
-        self.steps.append(self._issue(Work.CHECK, entry, self.options.connect_timeout, now))
-
-    def checked(self, permit: Permit, error: BaseException | None, now: float) -> None:
-        """A check came back: the conn goes on, or is dead of `error`."""
-        entry = permit.entry
-        self._take_back(permit, now)
-        if permit.given_up or entry.state is GONE:
-            return
-        if entry.state is not CHECKING:
-            self._onward(entry, now)
-        elif error is not None:
-            self._retire(entry, outcome.DEAD, now, error)
-        else:
-            self._move(entry, READY)
-            self._plan_ping(entry, now)
-            self._free_again(entry, now)
-            self._rearm(entry, now)
-
-    def _free_again(self, entry: Entry, now: float) -> None:
-        """A conn may be lent again though nobody has returned it."""
-        self._serve(entry, now)
-        if self._starved:
-            self._ask_starved()
-            self._grant_openings(now)
-
-    def _plan_ping(self, entry: Entry, now: float) -> None:
-        """When an idle conn is next to be asked: spread, so that not all are asked at once."""
-        if entry.supply is not None:
-            entry.ping_at = now + entry.supply.ping_interval * (1 - SPREAD * self._rng())
 
     def _rearm(self, entry: Entry, now: float) -> None:
         """Set the alarm for what is next in the life of `entry`."""

@@ -60,7 +60,8 @@ class Supply:
     `unborn` are being opened.  `owed` are those that died and are to be replaced though nobody
     asks for them.  `failures` counts failed openings since the last one that went well, and until
     `retry_at` none is tried; `over` says that none will ever be tried again.  `young` counts those
-    that died as soon as they were born, one after the other; the last of them at `young_at`.
+    that died as soon as they were born, one after the other; conns numbered up to `litter` were
+    there when the last of them died.
     """
 
     resource: Hashable
@@ -82,7 +83,7 @@ class Supply:
     failures: int = 0
     retry_at: float = -math.inf
     young: int = 0
-    young_at: float = -math.inf
+    litter: int = 0
     over: BaseException | None = None
     withdrawn: bool = False
     queued: bool = False  # stands in the queue for a slot
@@ -156,17 +157,24 @@ class Supply:
         self.retry_at = max(self.retry_at, until)
 
     def died_young(
-        self, born: float, waiting: int, now: float, backoff: Backoff, rng: Callable[[], float]
+        self,
+        born: float,
+        number: int,
+        newest: int,
+        waiting: int,
+        now: float,
+        backoff: Backoff,
+        rng: Callable[[], float],
     ) -> None:
-        """One died that was born at `born` and has answered nothing.
+        """Conn `number`, born at `born`, died and has answered nothing; the newest is `newest`.
 
-        The first is replaced at once.  Those that were alive when it died count with it, since it
+        The first is replaced at once.  Those that were there when it died count with it, since it
         was one accident.
         """
         if now - born >= YOUNG:
             self.young = 0
-        elif born > self.young_at:
-            self.young, self.young_at = self.young + 1, now
+        elif number > self.litter:
+            self.young, self.litter = self.young + 1, newest
             if self.young > 1:
                 wait = backoff.delay(self.young - 1, rng)
                 self.pause(now + (min(wait, WANTED) if waiting else wait))

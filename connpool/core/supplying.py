@@ -23,7 +23,7 @@ from .supply import Supply
 
 
 class Supplying(Life):
-    """The fourth storey of the core."""
+    """The fifth storey of the core."""
 
     # -- supplies ------------------------------------------------------------------------------
 
