@@ -23,7 +23,7 @@ from connpool import (
 )
 from connpool.testing import Do, ScriptedAsyncConn, ScriptedConn
 
-from .worlds import PoolFace, Threads, Works, World, scenario, told_in
+from .worlds import PoolFace, Threads, Works, World, scenario, scenario_of_tasks, told_in
 
 STEADY = Backoff(first=1, factor=2, jitter=0, most=8)
 REFUSED = OSError("refused")
@@ -523,6 +523,21 @@ async def test_a_hung_connect_is_the_cause(world: World) -> None:
     cause = (await caller.error(PoolTimeout)).__cause__
     assert isinstance(cause, TimeoutError)
     assert "5 s" in str(cause)
+
+
+@scenario_of_tasks
+async def test_a_hung_revival_is_the_cause(world: World) -> None:
+    """It is cut short by a cancellation, which is no word for those who wait: it took too long."""
+    pool = await world.pool(connect_timeout=0.01, backoff=STEADY)
+    conn = world.conn("db", [BrokenPipeError()], init=[None, world.hang(), None])
+    await pool.init(conn, revive=True)
+    with pytest.raises(BrokenPipeError):
+        await pool.call("db", "say")
+    await world.until(lambda: pool.stats().since_start.open_failed)
+    caller = await world.queued(pool, "db", "say", timeout=0.5)
+    world.clock.advance(0.5)
+    pool.stats()  # a turn: what is due happens
+    assert isinstance((await caller.error(PoolTimeout)).__cause__, TimeoutError)
 
 
 @scenario
@@ -1077,7 +1092,6 @@ async def test_an_init_that_has_the_pool_do_things(world: World) -> None:
     assert seen[0][1] == 1
 
 
-@pytest.mark.xfail(strict=False, reason="who waits is not told when the methods become known")
 @scenario
 async def test_the_first_caller_asks_for_a_method_they_do_not_have(world: World) -> None:
     """As soon as the first conn says what it has, it is told; it does not wait in vain."""

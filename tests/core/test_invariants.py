@@ -62,7 +62,7 @@ extras = st.sampled_from((None, "red"))
 ttls = st.sampled_from((None, None, 0.0, 2.0, 30.0))
 revives = st.sampled_from((False, True, "force"))
 rests = st.sampled_from((0.0, 0.0, 1.0))
-whos = st.sampled_from((None, "ann", "bob"))
+askers = st.sampled_from((None, "ann", "bob"))
 capacities = st.sampled_from((1, 1, 2, 3))
 bys = st.sampled_from((None, None, "least_wait", "round_robin", "two_choices", sticky("key")))
 which = st.integers(0, 7)
@@ -198,7 +198,7 @@ class CoreMachine(RuleBasedStateMachine):
         method=st.sampled_from(("m", "n", ANY)),
         filter=filters,
         by=bys,
-        who=whos,
+        who=askers,
         timeout=st.sampled_from((0.0, 1.0, 10.0, math.inf)),
     )
     def ask(self, resource: str, method: Any, **wish: Any) -> None:
@@ -268,7 +268,7 @@ class CoreMachine(RuleBasedStateMachine):
         self.do(self.bench.update, resource, filter=filter, **changes)
 
     @precondition(lambda self: self.members())
-    @rule(which=which, who=whos)
+    @rule(which=which, who=askers)
     def pop(self, which: int, who: Any) -> None:
         members = self.members()
         pop = self.do(self.bench.pop, members[which % len(members)], who=who)
