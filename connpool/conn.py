@@ -167,10 +167,15 @@ def describe(conn: Any, methods: Any, *, resource: Any = None) -> Description:
 
     `resource` is what to call it, whatever it says itself: the key of its supply.
     """
-    named = getattr(conn, "resource", None) if resource is None else resource
+    if resource is not None:  # whatever it is: a supply has one key
+        named, resources = resource, _resources(conn, [resource])
+    else:
+        named = getattr(conn, "resource", None)
+        resources = _resources(conn, named)
+        named = tuple(named) if isinstance(named, (list, set, frozenset)) else named
     return Description(
-        resource=tuple(named) if isinstance(named, (list, set, frozenset)) else named,
-        resources=_resources(conn, named),
+        resource=named,
+        resources=resources,
         methods=method_names(methods, conn),
         capacity=places(getattr(conn, "capacity", 1), f"capacity of {show(conn)}"),
         checks=callable(getattr(conn, "check", None)),

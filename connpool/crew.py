@@ -114,7 +114,7 @@ class Crew:
 
     def _muster(self, *, hurry: bool = False) -> None:
         if self._idle >= len(self._chores):
-            self._changed.notify(len(self._chores))
+            self._changed.notify_all()  # some that it wakes may only be watching
             return
         active = sum(permit is None or not permit.overdue for permit in self._doing.values())
         if active < self._limit and len(self._doing) < MOST:

@@ -125,6 +125,7 @@ class Leaving(Supplying):
                 entry.popper.error = PoolClosed(f"pool {self.name!r} was closed", pool=self.name)
                 self.steps.append(entry.popper)
                 self.unpop(entry.popper, now)
+        self._end_supplies()
 
     def abandon(self, now: float) -> list[Info]:
         """The time to close is over: close what is still used, forget what still hangs.

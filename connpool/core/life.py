@@ -196,7 +196,11 @@ class Life(Care):
         if error is not None and reason in outcome.LOST:
             self._suspect_peers(entry, error, now)
         if not self._comes_back(entry, reason):
+            supply = entry.supply
             self._withdraw(entry, now, reason)
+            if supply is not None:  # another may be opened though this one is still in use
+                self._ask_for_more(supply)
+                self._grant_openings(now)
             return
         self._move(entry, REVIVING)
         entry.rest_until = self._earliest_return(entry, reason, now)

@@ -162,12 +162,10 @@ class Core(Book):
         """A live conn, without a lease; raises the precise error where there is none."""
         if now >= self.due:
             self.tick(now)
-        try:
-            offer = self._listings[resource].offers[method]
-            roll = offer.roll(self._rng)
-        except KeyError:
-            raise self._refuse_route(resource, method, filter, now) from None
-        if not roll:
+        listing = self._listings.get(resource)
+        offer = listing.offers.get(method) if listing is not None else None
+        roll = offer.roll(self._rng) if offer is not None else []
+        if offer is None or not roll:
             raise self._refuse_route(resource, method, filter, now)
         if filter is not None:
             roll = [entry for entry in roll if self._passes(filter, entry, now)]

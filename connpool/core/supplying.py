@@ -17,7 +17,7 @@ from typing import Any
 from ..errors import PoolClosed, ResourceError, show
 from . import outcome
 from .candidates import Listing
-from .entry import HOPEFUL, LIVE, OPENING, READY, REVIVING, Entry
+from .entry import DRAINING, HOPEFUL, LIVE, OPENING, READY, REVIVING, Entry
 from .life import Life
 from .supply import Supply
 
@@ -58,7 +58,8 @@ class Supplying(Life):
     def resize(self, resource: Hashable, min_size: Any, max_size: Any, now: float) -> None:
         """Give a supply other sizes; conns beyond the new one leave as they become idle.
 
-        First those that are not born yet, then the longest idle, then those in use.
+        First those that are being popped, should that be given up; then those that are not born
+        yet, the longest idle, and those in use.
         """
         self.tick(now)
         supply = self.supply_of(resource)
@@ -66,8 +67,8 @@ class Supplying(Life):
             supply.min_size if min_size is None else min_size,
             supply.max_size if max_size is None else max_size,
         )
-        staying = [e for e in self._supplied(supply) if e.state in LIVE or e.state is OPENING]
-        staying.sort(key=lambda entry: (entry.in_use, entry.idle_since))
+        staying = [e for e in self._supplied(supply) if e.popper or e.state is not DRAINING]
+        staying.sort(key=lambda e: (e.popper is None, e.in_use, e.idle_since))
         for entry in staying[: max(0, len(staying) - supply.max_size)]:
             self._dismiss(entry, now)
         self._ask_starved()
@@ -87,6 +88,16 @@ class Supplying(Life):
         self._alarms.clear(supply)
         self._set_due()
         self._recheck(supply, (listing,), now)
+
+    def _end_supplies(self) -> None:
+        """The pool is closed, and its conns are on their way out."""
+        for supply in [li.supply for li in self._listings.values() if li.supply is not None]:
+            supply.withdrawn = True
+            self._alarms.clear(supply)
+            listing = self._listings[supply.resource]
+            listing.supply = None
+            self._directory.forget(listing)
+        self._set_due()
 
     def let_go(self, entries: list[Entry], now: float) -> int:
         """Let conns leave once nobody uses them; supplied ones are replaced as needed."""

@@ -398,7 +398,6 @@ async def test_the_last_failure_is_the_cause(world: World) -> None:
     assert caught.value.__cause__ is torn
 
 
-@pytest.mark.xfail(strict=False, reason="the refusal loses its cause where nothing is listed")
 @scenario
 async def test_the_last_failure_is_the_cause_where_none_was_ever_alive(world: World) -> None:
     """A supply that has not opened one yet."""

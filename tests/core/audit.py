@@ -8,9 +8,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 
-from connpool.core import Core, Entry, Standing, State, Ticket
+from connpool.core import Core, Entry, Standing, State, Supply, Ticket, Work
 from connpool.core.candidates import Listing
 from connpool.core.entry import HOPEFUL, LIVE
+from connpool.core.openings import _callers
+from connpool.core.supply import WANTED
 from connpool.core.waiting import ANY
 
 
@@ -25,6 +27,9 @@ def audit(core: Core, now: float) -> None:
     assert core.waiting == sum(len(listing.line.tickets()) for listing in core.listings())
     _permits(core)
     _sizes(core)
+    for listing in core.listings():
+        if listing.supply is not None and not core.closed:
+            _supply(core, listing.supply, listing, now)
 
 
 def may_be_lent(entry: Entry, now: float) -> bool:
@@ -41,7 +46,8 @@ def _entry(core: Core, entry: Entry, now: float) -> None:
     assert entry.shaky == bool(entry.streak or entry.failures or entry.refusals)
     if entry.permit is not None:
         assert entry.permit in core.permits
-        assert entry.state not in LIVE
+        assert entry.state not in LIVE or entry.permit.work is Work.CHECK
+    assert entry.state is not State.CHECKING or (entry.permit and not entry.in_use)
     group = entry.group
     if group is None:
         assert entry.state is State.OPENING
@@ -76,14 +82,16 @@ def _listing(core: Core, listing: Listing, now: float) -> None:
     members = [entry for entry in entries if entry.state in HOPEFUL]
     assert Counter(listing.members()) == Counter(members)
     assert listing.live == sum(entry.state in LIVE for entry in members)
-    assert members, f"{resource!r} is listed for nothing"
+    assert members or listing.supply, f"{resource!r} is listed for nothing"
     for need in listing.line:
-        assert need.witness in members
+        assert need.witness in members or need.witness is listing.supply is not None
     for ticket in listing.line.tickets():
-        _ticket(core, ticket, members, now)
+        _ticket(core, ticket, listing.supply, members, now)
 
 
-def _ticket(core: Core, ticket: Ticket, members: list[Entry], now: float) -> None:
+def _ticket(
+    core: Core, ticket: Ticket, supply: Supply | None, members: list[Entry], now: float
+) -> None:
     assert ticket.standing is Standing.QUEUED
     assert core.due <= ticket.deadline
     able = [
@@ -92,7 +100,8 @@ def _ticket(core: Core, ticket: Ticket, members: list[Entry], now: float) -> Non
         if (ticket.method is ANY or (entry.group and ticket.method in entry.group.methods))
         and _passes(core, ticket, entry, now)
     ]
-    assert able, f"{ticket.method!r} is waited for in vain"
+    hope = supply is not None and supply.may_serve(ticket.method, any_method=ticket.method is ANY)
+    assert able or hope, f"{ticket.method!r} is waited for in vain"
     if now < ticket.deadline:
         assert not any(may_be_lent(entry, now) for entry in able), "somebody waits for a free conn"
 
@@ -111,6 +120,24 @@ def _sizes(core: Core) -> None:
         if entry.state is not State.DRAINING or entry.in_use or entry.popper
     ]
     assert core.options.max_size is None or len(staying) <= core.options.max_size
+
+
+def _supply(core: Core, supply: Supply, listing: Listing, now: float) -> None:
+    """Its figures are those of its conns, and what it wants it gets as soon as it can be."""
+    own = [entry for entry in core.entries.values() if entry.supply is supply]
+    assert supply.size == len(own)
+    assert supply.unborn == sum(entry.state is State.OPENING for entry in own)
+    staying = [entry for entry in own if entry.state in LIVE or entry.state is State.OPENING]
+    assert len(staying) <= supply.max_size
+    assert all(entry.state is not State.REVIVING for entry in own)
+    waiting = _callers(listing, supply)
+    if supply.wanted(waiting, now) and supply not in core._to_open:
+        known = supply in core._starved or supply.alarm <= now  # the driver may be late
+        assert known, "a supply wants a conn, and nobody knows"
+        assert supply.alarm <= now + WANTED
+    if supply.retry_at > now and supply.wanted(waiting, supply.retry_at):
+        assert supply.alarm <= supply.retry_at, "a supply pauses, and nothing will wake it"
+        assert not waiting or supply.retry_at <= now + WANTED
 
 
 def _passes(core: Core, ticket: Ticket, entry: Entry, now: float) -> bool:

@@ -753,3 +753,15 @@ def test_a_supply_that_is_over_still_lends_what_it_has() -> None:
     bench.answer(first)
     assert granted(second)
     assert queued(third)
+
+
+def test_the_end_of_the_pool_is_the_end_of_its_supplies() -> None:
+    """Beside conns that were put in by hand."""
+    bench = Workshop()
+    bench.conn("line")
+    bench.supply(min_size=1)
+    bench.settle()
+    bench.close()
+    bench.settle()
+    assert not bench.core.entries
+    assert bench.core.next_due() is None
