@@ -6,6 +6,7 @@ that C walks over, where a scan could hide.
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -30,12 +31,15 @@ def lines_of(act: Callable[[], Any]) -> int:
         count += event == "line"
         return note
 
-    before = sys.gettrace()
+    before, collects = sys.gettrace(), gc.isenabled()
+    gc.disable()  # a collection in between would count the lines of whoever hooks into it
     sys.settrace(note)
     try:
         act()
     finally:
         sys.settrace(before)
+        if collects:
+            gc.enable()
     return count
 
 
