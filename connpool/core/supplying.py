@@ -58,8 +58,8 @@ class Supplying(Life):
     def resize(self, resource: Hashable, min_size: Any, max_size: Any, now: float) -> None:
         """Give a supply other sizes; conns beyond the new one leave as they become idle.
 
-        First those that are being popped, should that be given up; then those that are not born
-        yet, the longest idle, and those in use.
+        Those that nobody uses leave at once, first those that are not born yet, then the longest
+        idle; of the others as many as are still too many, once they are free.
         """
         self.tick(now)
         supply = self.supply_of(resource)
@@ -68,8 +68,12 @@ class Supplying(Life):
             supply.max_size if max_size is None else max_size,
         )
         staying = [e for e in self._supplied(supply) if e.popper or e.state is not DRAINING]
-        staying.sort(key=lambda e: (e.popper is None, e.in_use, e.idle_since))
-        for entry in staying[: max(0, len(staying) - supply.max_size)]:
+        staying.sort(key=lambda e: (e.popper is None, e.state is not OPENING, e.idle_since))
+        idle = [e for e in staying if not e.in_use and not e.popper]
+        busy = [e for e in staying if e.in_use or e.popper]
+        idle = idle[: max(0, supply.size - supply.max_size)]
+        too_many = len(staying) - len(idle) - supply.max_size
+        for entry in idle + busy[: max(0, too_many)]:
             self._dismiss(entry, now)
         self._ask_starved()
         self._ask_for_more(supply)
