@@ -63,7 +63,7 @@ class Room:
 # connpool/core/__init__.py, ".core.entry" is connpool/core/entry.py.  The first row whose pattern
 # fits is the one that counts.
 ROOMS: dict[str, Room] = {
-    ".": Room(".*", never=names(".adapters .adapters.* .testing")),
+    ".": Room(".*", never=names(".adapters .adapters.* .testing .testing.*")),
     ".errors": Room(),
     ".conn": Room(".errors"),
     # the pure room
@@ -95,9 +95,21 @@ ROOMS: dict[str, Room] = {
         ".conn .errors .adapters.text_wire .adapters.text_client", libraries="anyio"
     ),
     ".adapters.text_server": Room(".conn .errors .adapters.text_wire"),
+    # those over other people's libraries, each with its extra
+    ".adapters.*postgres*": Room(".conn .errors .adapters.postgres*", libraries="psycopg"),
+    ".adapters.*redis*": Room(".conn .errors .adapters.redis*", libraries="redis"),
+    ".adapters.*http*": Room(".conn .errors .adapters.http*", libraries="httpx"),
+    ".adapters.*websocket*": Room(
+        ".conn .errors .adapters.websocket*", libraries="anyio websockets"
+    ),
+    ".adapters.*grpc*": Room(".conn .errors .adapters.grpc*", libraries="grpc"),
+    ".adapters.*subprocess*": Room(".conn .errors .adapters.subprocess*", libraries="anyio"),
     ".adapters.*": Room(".conn .errors"),
     # around the house
-    ".testing": Room(".core .core.* .conn .errors .pool .async_pool", libraries="anyio"),
+    ".testing": Room(".testing.*"),
+    ".testing.*": Room(
+        ".core .core.* .conn .errors .pool .async_pool .testing .testing.*", libraries="anyio"
+    ),
     ".demo_*": Room(".*"),
     ".demo": Room(".*", libraries="anyio trio"),
     ".__main__": Room(".*", libraries="anyio trio"),
@@ -203,7 +215,10 @@ def test_a_module_imports_only_what_its_row_allows(module: str) -> None:
         (".adapters.text", "import httpx", "httpx"),
         (".adapters.text", "import anyio", "anyio"),
         (".adapters.async_text", "import anyio.lowlevel", None),
-        (".testing", "from .pool import Pool", None),
+        (".adapters.postgres", "import psycopg", None),
+        (".adapters.postgres", "import redis", "redis"),
+        (".testing", "from .clock import ManualClock", None),
+        (".testing.clock", "from ..pool import Pool", None),
     ],
 )
 def test_the_table_bites(module: str, line: str, offence: str | None) -> None:

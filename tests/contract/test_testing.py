@@ -13,7 +13,8 @@ import pytest
 import connpool
 from connpool import Pool, Reply
 from connpool.conn import check_conn, describe
-from connpool.testing import DRIVERS, Do, Hang, ManualClock, ScriptedAsyncConn, ScriptedConn
+from connpool.testing import Do, Hang, ManualClock, ScriptedAsyncConn, ScriptedConn
+from connpool.testing.clock import DRIVERS
 
 BACKENDS = ["asyncio", "trio"]
 
