@@ -21,10 +21,24 @@ import anyio
 from anyio.abc import TaskGroup
 
 from .conn import describe
-from .core import ALARM, QUEUED, Core, Entry, Permit, Pop, State, Ticket, Work, first_rest
+from .core import (
+    ALARM,
+    LOOK,
+    QUEUED,
+    Core,
+    Entry,
+    Forsaken,
+    Permit,
+    Pop,
+    State,
+    Ticket,
+    Work,
+    first_rest,
+)
 from .errors import Busy, Closed, PoolClosed
 from .face import Face
-from .loops import Flag, Waiter, nobody, on_asyncio, task_id, task_lookup
+from .leases import tell_forsaken
+from .loops import Flag, Holder, Waiter, nobody, on_asyncio, task_id, task_lookup
 
 logger = logging.getLogger("connpool")
 
@@ -44,8 +58,12 @@ class _Turn:
         self._pool = pool
 
     def __enter__(self) -> float:
-        self._pool._check_loop()
-        return time.monotonic()
+        pool = self._pool
+        pool._check_loop()
+        now = time.monotonic()
+        if pool._dropped:
+            pool._bury(now)
+        return now
 
     def __exit__(self, *_: object) -> None:
         if self._pool._core.steps:
@@ -61,6 +79,7 @@ class AsyncBackstage(Face):
         self._thread: int | None = None  # whose loop has the pool open
         self._tasks: TaskGroup | None = None
         self._current_task: Callable[[], Any] = nobody
+        self._current_holder: Callable[[], Any] = nobody
         self._make_waiter: Callable[[], Any] = Waiter
         self._running: set[Permit] = set()
         self._closing: set[anyio.CancelScope] = set()
@@ -86,10 +105,11 @@ class AsyncBackstage(Face):
             self._renew()
         if on_asyncio():
             # On asyncio a bare future does in one step what an event does in three.
-            self._current_task = task_lookup()
+            self._current_task = self._current_holder = task_lookup()
             self._make_waiter = asyncio.get_running_loop().create_future
         else:
             self._current_task, self._make_waiter = task_id, Waiter
+            self._current_holder = Holder
         self._changed, self._nudged = Flag(), Flag()  # an event belongs to its loop
         tasks = anyio.create_task_group()
         await tasks.__aenter__()
@@ -110,7 +130,8 @@ class AsyncBackstage(Face):
                 # Not the body's own error: a task group would wrap it into an ExceptionGroup.
                 await tasks.__aexit__(None, None, None)
             finally:
-                self._thread, self._current_task = None, nobody
+                self._thread = None
+                self._current_task = self._current_holder = nobody
 
     async def _close(self, timeout: float) -> None:
         """Close the core, let running calls end, then close what is left, shielded and bounded."""
@@ -161,6 +182,10 @@ class AsyncBackstage(Face):
                     waiter.set_result(None)
             elif step is ALARM:
                 self._nudge()
+            elif step is LOOK:
+                self._look()
+            elif isinstance(step, Forsaken):
+                tell_forsaken(self.name, step)
             else:
                 self._start(step)
 
@@ -170,6 +195,10 @@ class AsyncBackstage(Face):
             return  # the group is gone, and with it every conn that a late step could be about
         self._running.add(permit)
         self._tasks.start_soon(self._carry_out, permit, name=f"connpool {permit.work.value}")
+
+    def _look(self) -> None:
+        """Take back what tasks hold that are gone."""
+        raise NotImplementedError
 
     # -- waiting -------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import anyio
 
-from .async_supplies import AsyncSupplies
+from .async_checkouts import AsyncCheckouts
 from .conn import AsyncConn, Reply, check_conn, describe
 from .core import (
     POPPED,
@@ -34,7 +34,7 @@ from .errors import show
 from .face import OnConnect, OnDisconnect, until
 
 
-class AsyncPool(AsyncSupplies):
+class AsyncPool(AsyncCheckouts):
     """A pool of connections for tasks, on asyncio and trio.
 
     Parameters:
@@ -46,6 +46,8 @@ class AsyncPool(AsyncSupplies):
         max_connecting: how many conns the pool opens at once by itself.  The default of 2 keeps a
             server that has just come up from being stormed.
         connect_timeout: seconds after which an init in the background is cancelled, and a close.
+        check_after: seconds a conn may have been idle before it is asked, when it is checked out,
+            whether it is well; None: it is not asked.  The default of 0.5 is HikariCP's.
         backoff: a `Backoff`, the waits between attempts to revive a conn.
         on_connect: called as ``on_connect(info)`` each time a conn is ready, revived ones too.
         on_disconnect: called as ``on_disconnect(info, reason)`` each time a conn is given up.
@@ -81,6 +83,7 @@ class AsyncPool(AsyncSupplies):
         max_waiting: int | None = None,
         max_connecting: int = 2,
         connect_timeout: float = 10.0,
+        check_after: float | None = 0.5,
         backoff: Any = ...,
         on_connect: OnConnect | None = None,
         on_disconnect: OnDisconnect | None = None,
@@ -94,6 +97,7 @@ class AsyncPool(AsyncSupplies):
             max_size=max_size,
             max_waiting=max_waiting,
             connect_timeout=connect_timeout,
+            check_after=check_after,
             backoff=backoff,
         )
 

@@ -16,10 +16,11 @@ from threading import TIMEOUT_MAX
 from typing import Any
 
 from .conn import describe
-from .core import ALARM, QUEUED, Entry, Permit, Ticket, Work, first_rest
+from .core import ALARM, LOOK, QUEUED, Entry, Forsaken, Permit, Ticket, Work, first_rest
 from .crew import Crew, Keeper, name_of_thread
 from .errors import Closed
 from .face import Face
+from .leases import tell_forsaken
 
 logger = logging.getLogger("connpool")
 
@@ -33,8 +34,12 @@ class _Turn:
         self._pool = pool
 
     def __enter__(self) -> float:
-        self._pool._lock()
-        return time.monotonic()
+        pool = self._pool
+        pool._lock()
+        now = time.monotonic()
+        if pool._dropped:
+            pool._bury(now)
+        return now
 
     def __exit__(self, *_: object) -> None:
         self._pool._unlock()
@@ -84,8 +89,16 @@ class Backstage(Face):
             self._keeper.nudge()
         elif isinstance(step, Permit):
             self._crew.do(step)
+        elif step is LOOK:
+            self._look()
+        elif isinstance(step, Forsaken):
+            tell_forsaken(self.name, step)
         elif step.waiter is not None:
             step.waiter.release()
+
+    def _look(self) -> None:
+        """Take back what threads hold that have ended."""
+        raise NotImplementedError
 
     # -- calls ---------------------------------------------------------------------------------
 

@@ -120,6 +120,8 @@ class Description:
     methods: frozenset[Hashable]
     capacity: int
     checks: bool = False
+    lends: bool = False
+    resets: bool = False
 
 
 def seconds(value: Any, what: str, *, infinite: bool = False) -> float:
@@ -179,6 +181,8 @@ def describe(conn: Any, methods: Any, *, resource: Any = None) -> Description:
         methods=method_names(methods, conn),
         capacity=places(getattr(conn, "capacity", 1), f"capacity of {show(conn)}"),
         checks=callable(getattr(conn, "check", None)),
+        lends=callable(getattr(conn, "lend", None)),
+        resets=callable(getattr(conn, "reset", None)),
     )
 
 

@@ -236,7 +236,8 @@ class Keeper:
 
 
 def name_of_thread(ident: Any) -> str:
-    """The name of the thread with this identity, for reports."""
+    """The name of the thread with this identity, or of a holder of conns, for reports."""
+    ident = getattr(ident, "ident", ident)
     for thread in threading.enumerate():
         if thread.ident == ident:
             return thread.name

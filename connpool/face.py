@@ -71,11 +71,20 @@ class Face:
         options = {key: value for key, value in options.items() if value is not ...}
         self._options = Options(name=chosen, **options)
         self._timeout = self._options.timeout
+        # Checkouts that the garbage collector has found before they were over.
+        self._dropped: list[tuple[Any, Entry, Any, Any]] = []
         self._renew()
 
     def _renew(self) -> None:
         """A new, empty core."""
         self._core = Core(self._options, random.Random().random, self._whoami)
+
+    def _bury(self, now: float) -> None:
+        """In a turn: take back what was checked out by those who have dropped it."""
+        while self._dropped:
+            core, entry, who, where = self._dropped.pop()
+            if core is self._core:
+                self._core.forsake(entry, who, where, now)
 
     def _whoami(self) -> Any:
         """The one who asks: a hashable, or None where that cannot be told."""
@@ -212,7 +221,8 @@ class Face:
         A conn that is lost leaves the choice at once, and is back once it is revived.  Nobody is
         told when you are done, so a conn may close while you use it: be ready for `Closed`.
 
-        Raises `ResourceError`, `MethodError` or `FilterError`.  Never waits.  Takes the same time
+        Raises `ResourceError`, `MethodError` or `FilterError`; `PoolTimeout` where all are checked
+        out by somebody who has them for himself.  Never waits.  Takes the same time
         with many conns, but for a filter and a function of yours, which are shown all of them, and
         a key of `sticky` that is new; of many conns "least_used" and "least_wait" compare a few.
         """

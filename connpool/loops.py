@@ -80,5 +80,28 @@ def task_id() -> int:
     return anyio.get_current_task().id
 
 
+class Holder:
+    """A task of trio, as one that holds conns: it equals its id."""
+
+    __slots__ = ("coro", "id", "name")
+
+    def __init__(self) -> None:
+        task = anyio.get_current_task()
+        self.id, self.name, self.coro = task.id, task.name, task.coro
+
+    def __eq__(self, other: object) -> bool:
+        return self.id == (other.id if isinstance(other, Holder) else other)
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+
+def has_ended(who: Any) -> bool:
+    """Whether a task that held a conn is gone."""
+    if isinstance(who, Holder):
+        return getattr(who.coro, "cr_frame", who) is None
+    return isinstance(who, asyncio.Future) and who.done()
+
+
 def nobody() -> None:
     """Who asks, as long as no loop runs."""

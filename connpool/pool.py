@@ -17,6 +17,7 @@ from collections.abc import Callable, Hashable
 from threading import TIMEOUT_MAX
 from typing import Any, Self
 
+from .checkouts import Checkouts
 from .conn import Conn, Reply, check_conn, describe
 from .core import (
     POPPED,
@@ -32,7 +33,6 @@ from .core import (
 from .crew import HURRY
 from .errors import show
 from .face import OnConnect, OnDisconnect, until
-from .supplies import Supplies
 
 logger = logging.getLogger("connpool")
 
@@ -40,7 +40,7 @@ logger = logging.getLogger("connpool")
 GRACE = 0.5
 
 
-class Pool(Supplies):
+class Pool(Checkouts):
     """A pool of connections for threads.
 
     Parameters:
@@ -53,6 +53,8 @@ class Pool(Supplies):
             server that has just come up from being stormed.
         connect_timeout: seconds after which an init in the background counts as hung, and no
             longer keeps others from being opened.
+        check_after: seconds a conn may have been idle before it is asked, when it is checked out,
+            whether it is well; None: it is not asked.  The default of 0.5 is HikariCP's.
         backoff: a `Backoff`, the waits between attempts to revive a conn.
         on_connect: called as ``on_connect(info)`` each time a conn is ready, revived ones too.
         on_disconnect: called as ``on_disconnect(info, reason)`` each time a conn is given up.
@@ -79,6 +81,7 @@ class Pool(Supplies):
         max_waiting: int | None = None,
         max_connecting: int = 2,
         connect_timeout: float = 10.0,
+        check_after: float | None = 0.5,
         backoff: Any = ...,
         on_connect: OnConnect | None = None,
         on_disconnect: OnDisconnect | None = None,
@@ -92,6 +95,7 @@ class Pool(Supplies):
             max_size=max_size,
             max_waiting=max_waiting,
             connect_timeout=connect_timeout,
+            check_after=check_after,
             backoff=backoff,
         )
 

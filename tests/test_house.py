@@ -73,17 +73,21 @@ ROOMS: dict[str, Room] = {
     # the drivers: two pools that know nothing of each other, and what lies between them
     ".face": Room(".core .core.* .conn .errors"),
     ".crew": Room(".core .core.* .conn .errors"),
-    ".backstage": Room(".core .core.* .conn .errors .face .crew"),
-    ".pool": Room(".core .core.* .conn .errors .face .crew .backstage .supplies"),
+    ".leases": Room(".core .core.* .errors"),
+    ".backstage": Room(".core .core.* .conn .errors .face .leases .crew"),
     ".supplies": Room(".core .core.* .conn .errors .face .crew .backstage"),
+    ".checkouts": Room(".core .core.* .conn .errors .face .leases .supplies"),
+    ".pool": Room(".core .core.* .conn .errors .face .crew .checkouts"),
     ".loops": Room(libraries="anyio"),
-    ".async_backstage": Room(".core .core.* .conn .errors .face .loops", libraries="anyio"),
+    ".async_backstage": Room(".core .core.* .conn .errors .face .leases .loops", libraries="anyio"),
     ".async_supplies": Room(
         ".core .core.* .conn .errors .face .loops .async_backstage", libraries="anyio"
     ),
+    ".async_checkouts": Room(
+        ".core .core.* .conn .errors .face .leases .loops .async_supplies", libraries="anyio"
+    ),
     ".async_pool": Room(
-        ".core .core.* .conn .errors .face .loops .async_backstage .async_supplies",
-        libraries="anyio",
+        ".core .core.* .conn .errors .face .loops .async_checkouts", libraries="anyio"
     ),
     # one row for an adapter that needs a library, or shares a module with another one
     ".adapters": Room(),

@@ -47,6 +47,7 @@ what can be served (a return, an opening, the end of a rest, a change of `extra`
 **The storeys**, each a file, each knowing only those below::
 
     machine    Core: take, give, submit, conclude, cancel, route
+    leasing    conns that users hold themselves
     book       questions and updates
     leaving    pops, the close of the pool
     supplying  conns that the pool makes by itself
@@ -54,6 +55,7 @@ what can be served (a return, an opening, the end of a rest, a change of `extra`
     care       checks, suspicion, permits that take too long
     openings   entries, permits, slots
     desk       entries meet tickets
+    lending    which of the free conns a newcomer gets
 
 and beside them, knowing nothing of each other's workings: `entry` (states, Info), `candidates`
 (who can serve whom), `waiting` (the line), `routing` (which of several), `timers`, `permits`,
@@ -89,8 +91,18 @@ from .options import (
     check_timeout,
     check_ttl,
 )
-from .outcome import POPPED, Outcome, first_rest, of_error, of_reply
-from .permits import ALARM, Permit, Work
+from .outcome import (
+    POPPED,
+    Outcome,
+    first_rest,
+    of_check,
+    of_error,
+    of_leaving,
+    of_lend,
+    of_reply,
+    of_reset,
+)
+from .permits import ALARM, LOOK, Forsaken, Permit, Work
 from .revive import Backoff
 from .routing import check_by, sticky
 from .stats import Now, PoolStats, SinceStart
@@ -100,11 +112,13 @@ from .waiting import ANY, QUEUED, Pop, Standing, Ticket
 __all__ = [
     "ALARM",
     "ANY",
+    "LOOK",
     "POPPED",
     "QUEUED",
     "Backoff",
     "Core",
     "Entry",
+    "Forsaken",
     "Info",
     "Now",
     "Options",
@@ -128,7 +142,11 @@ __all__ = [
     "check_timeout",
     "check_ttl",
     "first_rest",
+    "of_check",
     "of_error",
+    "of_leaving",
+    "of_lend",
     "of_reply",
+    "of_reset",
     "sticky",
 ]

@@ -6,9 +6,10 @@ Conns that name the same resources and the same methods can serve the same reque
 `Group`, and lend from one rotation.  What a resource offers for a method is an `Offer`: the groups
 that have both, most often one.  A `Listing` is all that is known of one resource.
 
-Invariant: every READY entry with a free place lies in the rotation of its group (`listed`).  One
-that lies there without being lendable is stale, and is passed over and dropped when met: taking a
-conn out of the middle of a rotation would be a scan.
+Invariant: every READY entry with a free place lies in the rotation of its group (`listed`), unless
+it is kept free for somebody who wants all its places (`claim`).  One that lies there without being
+lendable is stale, and is passed over and dropped when met: taking a conn out of the middle of a
+rotation would be a scan.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Group:
 
 def lendable(entry: Entry) -> bool:
     """Whether `entry` has a free place to lend."""
-    return entry.state is READY and entry.in_use < entry.capacity
+    return entry.state is READY and entry.in_use < entry.capacity and entry.claim is None
 
 
 class Offer:

@@ -3,158 +3,27 @@
 Owns the meeting of entries and tickets.  Refuses to know how a conn is born or dies.
 
 Invariants: while a lendable conn can serve a waiter, that waiter does not wait; among those a conn
-can serve the first comes first; a ticket waits only while its need has a witness.
+can serve the first comes first; a ticket waits only while its need has a witness.  One that wants
+all places of a shared conn can be served when the conn is idle: it claims one that is not, and that
+one serves nobody behind it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Hashable, Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from ..errors import NestedCall, PoolClosed, PoolError, PoolFull, PoolTimeout, show
-from . import routing
-from .candidates import WINDOW, Directory, Listing, Offer, refusal, witness
-from .entry import READY, Entry, view
-from .permits import ALARM
-from .stats import Tally
+from .candidates import Listing, Offer, refusal, witness
+from .entry import READY, Entry, release_claim
+from .lending import LOOKOUT, Lending
 from .supply import Supply
-from .timers import Timers
-from .waiting import ANY, FAILED, GRANTED, QUEUED, Deadlines, Need, Standing, Ticket
+from .waiting import ANY, FAILED, GRANTED, QUEUED, Need, Standing, Ticket
 
 
-class Desk:
-    """The lowest storey of the core: entries, tickets, and the clockwork both hang on."""
-
-    def __init__(
-        self,
-        name: str,
-        max_waiting: int | None,
-        rng: Callable[[], float],
-        whoami: Callable[[], Any],
-    ) -> None:
-        self.name = name
-        self.closed = False
-        self.steps: list[Any] = []  # what the driver is to do outside its lock
-        self.arrivals = 0  # the next place in line
-        self.waiting = 0  # callers in line
-        self.due = math.inf  # nothing happens by itself before this instant
-        self.shielded: Any = None  # whose filter or router runs at this moment
-        self._rng = rng
-        self._whoami = whoami
-        self._max_waiting = max_waiting
-        self._directory = Directory()
-        self._listings = self._directory.listings
-        self._alarms: Timers[Entry | Supply] = Timers()
-        self._deadlines = Deadlines()
-        self._tally = Tally()
-
-    # -- time ----------------------------------------------------------------------------------
-
-    def _arm(self, entry: Entry | Supply, due: float) -> None:
-        """Let the clockwork look at `entry` at `due` at the latest."""
-        nearer = due < self._alarms.due
-        self._alarms.set(entry, due)
-        if nearer:
-            self.steps.append(ALARM)
-        self._set_due()
-
-    def _set_due(self) -> None:
-        self.due = min(self._alarms.due, self._deadlines.due)
-
-    # -- the user's code -----------------------------------------------------------------------
-
-    def _shielded(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Run a filter or a router.  While it runs, every door of the core leads to `tick`, which
-        refuses: `due` in the past costs the straight path nothing."""
-        due, self.due = self.due, -math.inf
-        self.shielded = self._whoami()
-        try:
-            return function(*args)
-        finally:
-            self.shielded = None
-            self.due = due
-
-    def _passes(self, filter: Callable[[Any], Any] | None, entry: Entry, now: float) -> bool:
-        return filter is None or bool(self._shielded(filter, view(entry, now)))
-
-    # -- lending -------------------------------------------------------------------------------
-
-    def _choose(
-        self, offer: Offer, method: Hashable, filter: Any, by: Any, now: float
-    ) -> Entry | None:
-        """A lendable conn for the request, or None.  Changes nothing."""
-        if by is not None:
-            passing = [e for e in offer.lendable() if self._passes(filter, e, now)]
-            return self._route(by, passing, method, offer, now) if passing else None
-        shared: list[Entry] = []
-        if filter is None:
-            found = self._first_idle(offer, shared)
-        else:
-            found = self._shielded(self._first_passing, offer, filter, shared, now)
-        if found is None and shared:
-            return self._route("least_wait", shared, method, offer, now)
-        return found
-
-    @staticmethod
-    def _first_idle(offer: Offer, shared: list[Entry]) -> Entry | None:
-        """A conn that nobody uses: none is expected to be free sooner.  Those met on the way that
-        have but a free place are gathered, as many as a choice is made among."""
-        for entry in offer.lendable():
-            if not entry.in_use:
-                return entry
-            shared.append(entry)
-            if len(shared) == WINDOW:
-                break
-        return None
-
-    @staticmethod
-    def _first_passing(
-        offer: Offer, filter: Callable[[Any], Any], shared: list[Entry], now: float
-    ) -> Entry | None:
-        """The same among those that pass the filter: the one loop here that may be long, and its
-        length is the user's choice."""
-        for entry in offer.candidates():
-            if entry.state is not READY:
-                continue  # stale: it may have left the pool
-            shown = entry.view
-            if shown is None:
-                shown = view(entry, now)
-            shown._now = now
-            if filter(shown):
-                if not entry.in_use:
-                    return entry
-                if entry.in_use < entry.capacity:
-                    shared.append(entry)
-                    if len(shared) == WINDOW:
-                        break
-        return None
-
-    def _route(
-        self, by: Any, candidates: list[Entry], method: Hashable, offer: Offer, now: float
-    ) -> Entry:
-        def views(entry: Entry) -> Any:
-            return view(entry, now)
-
-        args = (by, candidates, method, now, self._rng, offer, views)
-        if isinstance(by, (str, routing.sticky)):
-            return routing.choose(*args)
-        chosen: Entry = self._shielded(routing.choose, *args)
-        return chosen
-
-    @staticmethod
-    def _lend(entry: Entry, who: Any, now: float) -> None:
-        """Take a place of a listed entry; it goes to the end of the rotation, or leaves it."""
-        assert entry.group is not None
-        free = entry.group.free
-        if free[0] is entry:
-            free.popleft()
-        else:
-            free.remove(entry)
-        entry.take_place(who, now)
-        entry.listed = entry.in_use < entry.capacity
-        if entry.listed:
-            free.append(entry)
+class Desk(Lending):
+    """The second storey of the core: entries and tickets."""
 
     # -- waiting -------------------------------------------------------------------------------
 
@@ -191,6 +60,8 @@ class Desk:
             self._deadlines.add(ticket, arrivals, self.waiting)
             if ticket.deadline < self.due:
                 self.due = ticket.deadline
+        if self.leasing and self._lookout.alarm == math.inf:
+            self._arm(self._lookout, now + LOOKOUT)
         if need.listing.supply is not None:
             self._demand(need.listing, now)
 
@@ -246,12 +117,15 @@ class Desk:
         if ticket.who is None or (supply is not None and supply.has_room):
             return
         for entry in offer.members():
-            own = entry.in_use >= entry.capacity and entry.held_by_only(ticket.who)
+            if ticket.whole:  # it cannot be idle before all its users have left
+                own = entry.held_by(ticket.who)
+            else:
+                own = entry.in_use >= entry.capacity and entry.held_by_only(ticket.who)
             if not own and self._passes(ticket.filter, entry, now):
                 return
         raise NestedCall(
-            f"pool {self.name!r}: a call to {show(ticket.resource)} from inside a call that holds "
-            "the only conn that could serve it would wait for itself",
+            f"pool {self.name!r}: who asks for a conn to {show(ticket.resource)} holds every one "
+            "that could serve, and would wait for itself",
             pool=self.name,
             resource=ticket.resource,
             method=ticket.method,
@@ -259,11 +133,28 @@ class Desk:
 
     def _leave(self, ticket: Ticket, standing: Standing) -> None:
         """Take the ticket out of the line."""
-        assert ticket.need is not None
-        listing = ticket.need.listing
-        listing.line.leave(ticket, standing)
+        need = ticket.need
+        assert need is not None
+        need.listing.line.leave(ticket, standing)
         self.waiting -= 1
-        self._directory.forget(listing)
+        if need.claim is not None and not need.size:
+            self._disclaim(need)
+        self._directory.forget(need.listing)
+
+    def _disclaim(self, need: Need) -> None:
+        """Nobody of `need` waits any more: the conn it has claimed is for others, as soon as all
+        who have run out of time are gone from the line."""
+        entry = need.claim
+        assert entry is not None
+        release_claim(entry)
+        self._unclaimed.append(entry)
+
+    def _serve_unclaimed(self, now: float) -> None:
+        """Let those conns serve others that were kept for somebody who has left."""
+        while self._unclaimed:
+            entry = self._unclaimed.pop()
+            if entry.state is READY and entry.expires > now:
+                self._serve(entry, now)
 
     def _fail(self, ticket: Ticket, error: BaseException | None = None) -> None:
         """Tell a waiting ticket that it waited in vain."""
@@ -293,6 +184,7 @@ class Desk:
             listing = ticket.need.listing
             self._fail(ticket)
             ticket.error = self._timeout(ticket, listing, now)
+        self._serve_unclaimed(now)
 
     # -- the meeting ---------------------------------------------------------------------------
 
@@ -308,7 +200,11 @@ class Desk:
                 entry.in_use = 1
                 entry.user = ticket.who
                 entry.since = now
+                entry.whole = need.whole
+                if self._unclaimed:
+                    self._serve_unclaimed(now)
                 return
+        release_claim(entry)  # it is made anew while its need is the first
         try:
             while self.waiting and entry.in_use < entry.capacity:
                 found = self._next_for(entry, now)
@@ -316,12 +212,18 @@ class Desk:
                     break
                 self._grant(found, entry, now)
         finally:  # an interrupt out of somebody's filter must not cost the conn its place
-            if entry.in_use < entry.capacity:
+            if entry.in_use < entry.capacity and entry.claim is None:
                 group.join(entry)
+        if self._unclaimed:
+            self._serve_unclaimed(now)
 
     def _grant(self, need: Need, entry: Entry, now: float) -> None:
-        """Give a place to the first of `need`."""
-        entry.take_place(self._first_of(need, entry).who, now)
+        """Give a place, or all of them, to the first of `need`."""
+        ticket = self._first_of(need, entry)
+        if need.whole:
+            entry.take_all(ticket.who, now)
+        else:
+            entry.take_place(ticket.who, now)
 
     def _first_of(self, need: Need, entry: Entry) -> Ticket:
         """Let the first of `need` have `entry`, and out of the line."""
@@ -333,6 +235,8 @@ class Desk:
         need.size -= 1
         if not need.size:
             need.listing.line.close(need)
+            if need.claim is not None:
+                self._disclaim(need)
         elif tickets[0].standing is not QUEUED:
             need.tidy()
         self.waiting -= 1
@@ -340,7 +244,10 @@ class Desk:
         return ticket
 
     def _next_for(self, entry: Entry, now: float) -> Need | None:
-        """The need whose first has waited longest among those that `entry` can serve."""
+        """The need whose first has waited longest among those that `entry` can serve.
+
+        Where that one wants the whole conn, and somebody still uses it, it is kept for him.
+        """
         group = entry.group
         assert group is not None
         needs: Collection[Need]
@@ -352,9 +259,13 @@ class Desk:
             needs = sorted(needs, key=lambda need: need.tickets[0].order)
         for need in tuple(needs):
             if (need.method is ANY or need.method in group.methods) and (
-                need.filter is None or self._first_is_served(need, entry, now)
+                need.size if need.filter is None else self._first_is_served(need, entry, now)
             ):
-                return need
+                if not need.whole or not entry.in_use:
+                    return need
+                if need.claim is None:
+                    need.claim, entry.claim = entry, need
+                    return None
         return None
 
     def _first_is_served(self, need: Need, entry: Entry, now: float) -> bool:
@@ -373,6 +284,8 @@ class Desk:
                 if need.witness is lost:
                     self._rewitness(need, now)
             self._directory.forget(listing)
+        if self._unclaimed:
+            self._serve_unclaimed(now)
 
     def _rewitness(self, need: Need, now: float) -> None:
         listing = need.listing

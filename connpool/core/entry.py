@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .candidates import Group
     from .permits import Permit
     from .supply import Supply
-    from .waiting import Pop
+    from .waiting import Need, Pop
 
 
 class State(enum.Enum):
@@ -104,6 +104,9 @@ class Entry:
     user: Any = None  # who took a place last
     users: list[Any] | None = None  # who holds the places, where there are several
     since: float = 0.0  # when a place was last taken
+    whole: bool = False  # one user holds all places, as many as there are
+    claim: Need | None = None  # is kept free for the first of these, who wants all places
+    where: Any = None  # where in the users' code it was checked out last
     last_init: float | None = None
     last_call: float | None = None
     expires: float = math.inf
@@ -121,6 +124,9 @@ class Entry:
     popper: Pop | None = None
     supply: Supply | None = None  # whose place it takes; None: it was put in by hand
     checks: bool = False  # it has a check(), and can be asked whether it is alive
+    lends: bool = False  # it has a lend(), which says what a checkout hands over
+    resets: bool = False  # it has a reset(), which makes it clean after a checkout
+    proven: bool = False  # a checkout of it has ended well
     ping_at: float = math.inf  # when it is to be asked, if idle
     stats: dict[Hashable, Stat] | None = None
     view: View | None = None
@@ -147,8 +153,23 @@ class Entry:
         if self.users is not None:
             self.users.append(who)
 
+    def take_all(self, who: Any, now: float) -> None:
+        """One user for all places, where there is none."""
+        self.in_use = self.capacity
+        self.user = who
+        self.since = now
+        self.whole = True
+        if self.users is not None:
+            self.users = [who] * self.capacity
+
     def leave_place(self, who: Any) -> None:
         """One user less."""
+        if self.whole:
+            self.whole = False
+            self.in_use = 0
+            if self.users:
+                self.users.clear()
+            return
         self.in_use -= 1
         if self.users and who in self.users:
             self.users.remove(who)
@@ -169,12 +190,20 @@ class Entry:
         self.streak = self.failures = self.refusals = 0
 
     def set_capacity(self, capacity: int) -> None:
-        """Change how many places there are; who has one keeps it."""
+        """Change how many places there are; who has one keeps it, and who has all has all."""
         self.capacity = capacity
+        if self.whole:
+            self.in_use = capacity
+            self.users = None
         if capacity > 1 and self.users is None:
             self.users = [self.user] * self.in_use
         elif capacity == 1 and not self.users:
             self.users = None
+
+    @property
+    def sole(self) -> bool:
+        """Whether no more than one user is there."""
+        return self.whole or self.in_use <= 1
 
     @property
     def holders(self) -> list[Any]:
@@ -196,6 +225,15 @@ def move(entry: Entry, state: State) -> None:
     if state not in MOVES[entry.state]:
         raise RuntimeError(f"conn {entry.id} cannot go from {entry.state.value} to {state.value}")
     entry.state = state
+    if entry.claim is not None and state is not READY:
+        release_claim(entry)
+
+
+def release_claim(entry: Entry) -> None:
+    """Nobody waits for all places of `entry` any more."""
+    if entry.claim is not None:
+        entry.claim.claim = None
+        entry.claim = None
 
 
 def next_alarm(entry: Entry, now: float) -> float:

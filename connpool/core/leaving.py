@@ -114,6 +114,7 @@ class Leaving(Supplying):
         for listing in tuple(self._listings.values()):
             for ticket in listing.line.tickets():
                 self._fail(ticket, PoolClosed(f"pool {self.name!r} was closed", pool=self.name))
+        self._unclaimed.clear()
         for entry in tuple(self.entries.values()):
             if entry.state is OPENING:
                 self._forget(entry)

@@ -32,7 +32,8 @@ from .entry import (
     next_alarm,
     snapshot,
 )
-from .permits import Permit, Work
+from .lending import LOOKOUT, Lookout
+from .permits import LOOK, Permit, Work
 from .supply import Supply
 from .waiting import Pop
 
@@ -111,7 +112,7 @@ class Life(Care):
         entry.rest_until = now + rest if rest else now
         entry.broken, entry.reason = False, ""
         self._set_ttl(entry, now)
-        entry.checks = what.checks
+        entry.checks, entry.lends, entry.resets = what.checks, what.lends, what.resets
         self._regroup(entry, what, now)
         self._blame(entry, None)  # it is well again: what went wrong explains nothing any more
         self._plan_ping(entry, now)
@@ -211,7 +212,7 @@ class Life(Care):
         supply.lost(entry.revive, replace=reason != outcome.DONE)
         assert entry.last_init is not None
         if reason in outcome.LOST:
-            if any(stat.answers for stat in (entry.stats or {}).values()):
+            if entry.proven or any(stat.answers for stat in (entry.stats or {}).values()):
                 supply.young = 0
             else:
                 waiting = bool(self._listings[supply.resource].line)
@@ -317,8 +318,13 @@ class Life(Care):
         self._expire_tickets(now)
         self._set_due()
 
-    def _ring(self, entry: Entry | Supply, now: float) -> None:
+    def _ring(self, entry: Entry | Supply | Lookout, now: float) -> None:
         """The clockwork rings: do what is due, and set the next alarm."""
+        if isinstance(entry, Lookout):
+            if self.waiting:
+                self.steps.append(LOOK)
+                self._arm(entry, now + LOOKOUT)
+            return
         if isinstance(entry, Supply):
             if now < entry.retry_at:  # an alarm may come early, never late
                 self._arm(entry, entry.retry_at)

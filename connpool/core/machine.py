@@ -16,18 +16,15 @@ from typing import Any
 
 from ..errors import PoolClosed, PoolError
 from . import outcome, revive
-from .book import Book
 from .candidates import WINDOW, Offer, refusal
 from .entry import (
-    DRAINING,
-    LIVE,
     MEMORY,
     READY,
-    REVIVING,
     SHARE,
     Entry,
     view,
 )
+from .leasing import Leasing
 from .routing import GLANCES, assumed_mean, some, sticky
 from .waiting import GRANTED, OVER, QUEUED, Ticket
 
@@ -43,7 +40,7 @@ COMPARING = ("least_wait", "least_used")
 SUSPICIOUS = 2
 
 
-class Core(Book):
+class Core(Leasing):
     """The top storey: what drivers call."""
 
     # -- the straight path ---------------------------------------------------------------------
@@ -128,16 +125,6 @@ class Core(Book):
             if group.shut:
                 group.reopen()
 
-    def _returned(self, entry: Entry, now: float) -> None:
-        """A place is free again: for who waits, for the rotation, or for what comes next."""
-        if now >= self.due:
-            self.tick(now)
-        if entry.state is READY:
-            if not (self._starved and self._gives_way(entry, now)):
-                self._serve(entry, now)
-        elif entry.state is REVIVING or entry.state is DRAINING:
-            self._onward(entry, now)
-
     def glance(self, resource: Hashable, method: Hashable, by: Any, now: float) -> Any:
         """What `route` would give, where that changes nothing in the core; None: ask `route`.
 
@@ -152,8 +139,10 @@ class Core(Book):
                 if offer.age != offer.listing.age:
                     return None
                 if by.__class__ is sticky:
-                    return offer.stuck[by.key].conn
-                return GLANCES[by](offer, self._rng).conn
+                    entry = offer.stuck[by.key]
+                else:
+                    entry = GLANCES[by](offer, self._rng)
+                return None if entry.whole else entry.conn
             except (LookupError, TypeError, ZeroDivisionError):
                 return None
         return None
@@ -171,10 +160,23 @@ class Core(Book):
             roll = [entry for entry in roll if self._passes(filter, entry, now)]
             if not roll:
                 raise self._refuse_route(resource, method, filter, now)
-            return self._route(by or "round_robin", roll, method, offer, now).conn
+            return self._other(offer, roll, method, by, now).conn
         if by is None or (isinstance(by, str) and by not in COMPARING):
-            return GLANCES[by](offer, self._rng).conn
-        return self._pick(offer, roll, method, by, now).conn
+            chosen = GLANCES[by](offer, self._rng)
+        else:
+            chosen = self._pick(offer, roll, method, by, now)
+        return chosen.conn if not chosen.whole else self._other(offer, roll, method, by, now).conn
+
+    def _other(
+        self, offer: Offer, roll: list[Entry], method: Hashable, by: Any, now: float
+    ) -> Entry:
+        """One that nobody has for himself."""
+        common = [entry for entry in roll if not entry.whole]
+        if not common:
+            listing = offer.listing
+            ticket = Ticket(listing.resource, method, arrived=now, deadline=now)
+            raise self._timeout(ticket, listing, now)
+        return self._route(by or "round_robin", common, method, offer, now)
 
     def _pick(
         self, offer: Offer, roll: list[Entry], method: Hashable, by: Any, now: float
@@ -204,7 +206,8 @@ class Core(Book):
     def submit(self, ticket: Ticket, now: float) -> Ticket:
         """Grant the ticket at once, or let it wait; raises the precise error where it never could
         be granted."""
-        entry = self.take(ticket.resource, ticket.method, ticket.filter, ticket.by, ticket.who, now)
+        asked = (ticket.resource, ticket.method, ticket.filter, ticket.by, ticket.who, now)
+        entry = self.lease(*asked, True) if ticket.whole else self.take(*asked)
         if entry is None:
             self.queue(ticket, now)
         else:
@@ -248,14 +251,7 @@ class Core(Book):
         entry.leave_place(who)
         entry.last_call = now
         rest = self._count(entry, method, ended, started, now)
-        if ended.end is not None and entry.state in LIVE:
-            self._retire(entry, ended.end, now, cause)
-            return
-        if ended.end is not None:  # on its way out already
-            entry.reason = entry.reason or ended.end
-            entry.broken |= ended.end in outcome.BROKEN  # nothing is gained by waiting
-        self._rest(entry, rest, now)
-        self._returned(entry, now)
+        self._ended(entry, ended.end, rest, now, cause)
 
     def _count(
         self, entry: Entry, method: Hashable, ended: outcome.Outcome, started: float, now: float

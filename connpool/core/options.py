@@ -68,6 +68,10 @@ def _connect_timeout(value: Any) -> float:
     return seconds(value, "connect_timeout")
 
 
+def _check_after(value: Any) -> float:
+    return math.inf if value is None else seconds(value, "check_after", infinite=True)
+
+
 @attrs.frozen
 class Options:
     """What a pool was told when it was made; seconds and counts, None for no limit."""
@@ -78,6 +82,7 @@ class Options:
     max_waiting: int | None = None
     max_connecting: int = 2
     connect_timeout: float = attrs.field(default=10.0, converter=_connect_timeout)
+    check_after: float = attrs.field(default=0.5, converter=_check_after)
     backoff: Backoff = attrs.field(factory=Backoff)
 
     def __attrs_post_init__(self) -> None:

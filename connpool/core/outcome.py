@@ -29,6 +29,9 @@ IDLE = "idle"  # unused for longer than max_idle
 WITHDRAWN = "withdrawn"  # its supply ended or was made smaller, or it was drained
 EVICTED = "evicted"  # idle, and another resource needed its place
 
+UNCLEAN = "unclean"  # its reset failed, or it has none and its user's block raised
+FORSAKEN = "forsaken"  # checked out, and never given back
+
 SUSPECT = "suspect"  # a peer of it was found dead, and it could not be asked
 
 # Reasons that say something of the server, and so of a conn's peers.
@@ -37,7 +40,7 @@ LOST = frozenset({CLOSED, DEAD})
 # Reasons after which a supply owes no other conn for the one that left.
 UNWANTED = frozenset({POPPED, POOL_CLOSED, IDLE, WITHDRAWN, EVICTED})
 
-BROKEN = frozenset({CLOSED, DEAD, INTERRUPTED})
+BROKEN = frozenset({CLOSED, DEAD, INTERRUPTED, UNCLEAN, FORSAKEN})
 
 
 @attrs.frozen
@@ -79,6 +82,51 @@ def of_error(error: BaseException, survives_cancel: Any) -> Outcome:
     if isinstance(error, Exception) or survives_cancel is True:
         return Outcome(error=error)
     return Outcome(end=INTERRUPTED, error=error)
+
+
+def of_check(error: BaseException) -> Outcome:
+    """What it says that a conn's check raised `error`, before the conn was handed over."""
+    if isinstance(error, Exception):
+        return Outcome(end=DEAD, moves=True)
+    return Outcome(end=INTERRUPTED, error=error)
+
+
+def of_lend(error: BaseException, survives_cancel: Any) -> Outcome:
+    """What it says that a conn's lend raised `error`: only by `Closed` it speaks of itself."""
+    if isinstance(error, Exception) and not isinstance(error, Closed):
+        return Outcome(error=error)
+    return of_error(error, survives_cancel)
+
+
+def of_block(error: BaseException, survives_cancel: Any) -> Outcome:
+    """What it says of a conn that the block of one who shares it raised `error`."""
+    ended = of_error(error, survives_cancel)
+    return Outcome(ended.end, ended.rest, error=error) if ended.moves else ended
+
+
+def of_leaving(
+    error: BaseException | None, *, shared: bool, resets: bool, survives_cancel: Any
+) -> Outcome | None:
+    """What it says of a conn that the block of who held it ended, with an `error` or without.
+
+    None: nothing yet, its reset is to say.  One who shares a conn leaves it to the others, as after
+    a call; a whole one without a reset is given up where anything was raised, and a block that was
+    cut short may have left it in the middle of something.
+    """
+    if error is None:
+        return None if resets and not shared else Outcome()
+    if shared:
+        return of_block(error, survives_cancel)
+    if not isinstance(error, Exception) and survives_cancel is not True:
+        return Outcome(end=INTERRUPTED)
+    return None if resets else Outcome(end=UNCLEAN)
+
+
+def of_reset(error: BaseException) -> Outcome:
+    """What it says of a conn that its reset raised `error`."""
+    if isinstance(error, (OSError, EOFError, Closed)):
+        return Outcome(end=DEAD)
+    return Outcome(end=UNCLEAN if isinstance(error, Exception) else INTERRUPTED)
 
 
 def _rest(value: Any, what: str) -> tuple[float, Exception | None]:

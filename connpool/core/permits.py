@@ -49,3 +49,20 @@ class Alarm:
 
 
 ALARM = Alarm()
+
+
+class Look:
+    """The step that says: somebody waits, so look whether those who hold conns are still there."""
+
+    __slots__ = ()
+
+
+LOOK = Look()
+
+
+@attrs.frozen
+class Forsaken:
+    """The step that says: this conn was checked out at `where`, and never given back."""
+
+    info: Any
+    where: Any

@@ -37,6 +37,7 @@ class SinceStart:
     moved: calls that had not happened and went to another conn, or waited on.
     busy: how often a conn said Busy.
     rests: how often a conn was given a rest.
+    checkouts, lost: checkouts that are over; those of them that nobody gave back.
     timeouts, cancelled: callers that gave up.
     opened, open_failed: inits, first ones and revivals.
     revived: how often a conn came back.
@@ -49,6 +50,8 @@ class SinceStart:
     moved: int
     busy: int
     rests: int
+    checkouts: int
+    lost: int
     timeouts: int
     cancelled: int
     opened: int
@@ -75,6 +78,8 @@ class Tally:
     moved: int = 0
     busy: int = 0
     rests: int = 0
+    checkouts: int = 0
+    lost: int = 0
     timeouts: int = 0
     cancelled: int = 0
     opened: int = 0

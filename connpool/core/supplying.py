@@ -209,6 +209,29 @@ class Supplying(Life):
         self._retire(entry, outcome.EVICTED, now)
         return True
 
+    def _returned(self, entry: Entry, now: float) -> None:
+        """A place is free again: for who waits, for the rotation, or for what comes next."""
+        if now >= self.due:
+            self.tick(now)
+        if entry.state is READY:
+            if not (self._starved and self._gives_way(entry, now)):
+                self._serve(entry, now)
+        elif entry.state is REVIVING or entry.state is DRAINING:
+            self._onward(entry, now)
+
+    def _ended(
+        self, entry: Entry, end: str | None, rest: float, now: float, cause: BaseException | None
+    ) -> None:
+        """A use of a conn is over, its place is free: the conn is given up, rests, or goes on."""
+        if end is not None and entry.state in LIVE:
+            self._retire(entry, end, now, cause)
+            return
+        if end is not None:  # on its way out already
+            entry.reason = entry.reason or end
+            entry.broken |= end in outcome.BROKEN  # nothing is gained by waiting
+        self._rest(entry, rest, now)
+        self._returned(entry, now)
+
     def _waits_since(self, supply: Supply) -> float:
         """The place of the first who waits for a conn of the supply."""
         needs = self._listings[supply.resource].line.needs.values()

@@ -63,7 +63,7 @@ class Ticket:
     # Written by hand: one is made for each caller that waits, and attrs would set every default.
     __slots__ = (
         "arrived", "by", "cause", "deadline", "entry", "error", "filter", "method", "need",
-        "place", "resource", "standing", "waiter", "who",
+        "place", "resource", "standing", "waiter", "who", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -77,6 +77,7 @@ class Ticket:
         deadline: float = math.inf,
         place: float | None = None,  # None: at the end of the line
         cause: BaseException | None = None,  # the last reason why a moved call did not happen
+        whole: bool = False,  # all places of a conn, not one
     ) -> None:
         self.resource = resource
         self.method = method
@@ -87,6 +88,7 @@ class Ticket:
         self.deadline = deadline
         self.place = place
         self.cause = cause
+        self.whole = whole
         self.standing = NEW
         self.waiter: Any = None
         self.entry: Entry | None = None
@@ -105,6 +107,7 @@ class Ticket:
             self.deadline,
             self.place,
             cause,
+            self.whole,
         )
 
     @property
@@ -117,6 +120,9 @@ class Ticket:
 class Need:
     """Tickets that want the same method through the same filter of one resource.
 
+    Those that want all places of a conn (`whole`) have a need of their own.  A shared conn is kept
+    free for the first of them, its `claim`: those that want one place would never let it be idle.
+
     `witness` is a conn that can still come and would serve them; as long as it is well nobody has
     to be asked whether their waiting makes sense.
 
@@ -124,14 +130,20 @@ class Need:
     when it comes to the front, or when such ones outnumber the others.
     """
 
-    __slots__ = ("filter", "listing", "method", "size", "tickets", "witness")
+    __slots__ = ("claim", "filter", "listing", "method", "size", "tickets", "whole", "witness")
 
     def __init__(
-        self, listing: Listing, method: Hashable, filter: Callable[[Any], Any] | None
+        self,
+        listing: Listing,
+        method: Hashable,
+        filter: Callable[[Any], Any] | None,
+        whole: bool = False,
     ) -> None:
         self.listing = listing
         self.method = method
         self.filter = filter
+        self.whole = whole
+        self.claim: Entry | None = None
         self.witness: Entry | Supply | None = None
         self.tickets: deque[Ticket] = deque()
         self.size = 0  # how many of them are queued
@@ -165,7 +177,7 @@ class Line:
     __slots__ = ("needs",)
 
     def __init__(self) -> None:
-        self.needs: dict[tuple[Hashable, int], Need] = {}
+        self.needs: dict[tuple[Hashable, int, bool], Need] = {}
 
     def __iter__(self) -> Iterator[Need]:
         return iter(tuple(self.needs.values()))
@@ -179,13 +191,13 @@ class Line:
 
     def find(self, ticket: Ticket) -> Need | None:
         """The need of those who already wait for the same as `ticket`."""
-        return self.needs.get((ticket.method, id(ticket.filter)))
+        return self.needs.get((ticket.method, id(ticket.filter), ticket.whole))
 
     def open(self, ticket: Ticket, listing: Listing, witness: Entry | Supply) -> Need:
         """A need for what `ticket` asks for; nobody waits for the same yet."""
-        need = Need(listing, ticket.method, ticket.filter)
+        need = Need(listing, ticket.method, ticket.filter, ticket.whole)
         need.witness = witness
-        self.needs[ticket.method, id(ticket.filter)] = need
+        self.needs[ticket.method, id(ticket.filter), ticket.whole] = need
         return need
 
     def leave(self, ticket: Ticket, standing: Standing) -> None:
@@ -202,7 +214,7 @@ class Line:
 
     def close(self, need: Need) -> None:
         """Nobody has this need any more."""
-        del self.needs[need.method, id(need.filter)]
+        del self.needs[need.method, id(need.filter), need.whole]
 
 
 class Deadlines:

@@ -17,7 +17,16 @@ from ..conn import seconds as in_seconds
 from ..errors import show
 
 # The modules that read the time, each through its own name `time`.
-DRIVERS = ("face", "pool", "backstage", "supplies", "async_pool", "async_backstage")
+DRIVERS = (
+    "face",
+    "pool",
+    "backstage",
+    "checkouts",
+    "supplies",
+    "async_pool",
+    "async_backstage",
+    "async_checkouts",
+)
 
 
 class ManualClock:

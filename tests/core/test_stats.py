@@ -64,6 +64,8 @@ def test_what_has_happened_is_counted_each_under_its_name() -> None:
         "moved": 2,
         "busy": 1,
         "rests": 2,
+        "checkouts": 0,
+        "lost": 0,
         "timeouts": 2,
         "cancelled": 1,
         "opened": 3,

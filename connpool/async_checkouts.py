@@ -1,0 +1,225 @@
+"""Checkouts, for tasks: conns that users hold themselves for a while.
+
+Owns the task's side of a lease.  Refuses to decide whether a conn is well enough to be lent again:
+`core.outcome` does.
+
+Invariant: once the core has lent a conn the lease knows it, and gives it back on every path out of
+its block, without an await between what is known of the conn and its return.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from _thread import get_ident
+from collections.abc import Callable, Hashable
+from types import TracebackType
+from typing import Any
+
+import anyio
+
+from .async_supplies import AsyncSupplies
+from .core import Entry, Outcome, Ticket, Timeout, of_check, of_lend, of_reset
+from .errors import Closed
+from .face import until
+from .leases import BaseLease, leaving, wants_check
+from .loops import has_ended
+
+logger = logging.getLogger("connpool")
+
+
+class Lease(BaseLease):
+    """One checkout from an `AsyncPool`: ``async with pool.checkout(resource) as conn``."""
+
+    __slots__ = ()
+
+    _pool: AsyncCheckouts
+
+    async def __aenter__(self) -> Any:
+        if self._core is not None:
+            raise self._refuse()
+        pool = self._pool
+        if get_ident() != pool._thread:
+            pool._check_loop()
+        self._core = core = pool._core
+        self._who = who = pool._current_holder()
+        started = time.monotonic()
+        if pool._dropped:
+            pool._bury(started)
+        try:
+            self._entry = entry = core.lease(
+                self._resource, self._method, self._filter, self._by, who, started, not self._shared
+            )
+            self._place = core.arrivals - 0.5
+        finally:
+            if core.steps:
+                pool._run_steps()
+        if entry is None:
+            return await pool._hand_over_in_turn(self, started)
+        if entry.lends or entry.checks:
+            return await pool._hand_over(self, entry, started)
+        entry.where = self._where
+        self._given = conn = entry.conn
+        return conn
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        entry, core = self._entry, self._core
+        if entry is None or core is None:
+            self._held()  # which says what is wrong
+            return
+        if error is not None or (entry.resets and not self._shared):
+            await self._pool._take_back(self, error)
+            return
+        self._entry = self._given = None
+        core.release(entry, self._who, time.monotonic())
+        if core.steps:
+            self._pool._run_steps()
+
+
+class AsyncCheckouts(AsyncSupplies):
+    """The part of `AsyncPool` that lends conns to users."""
+
+    def checkout(
+        self,
+        resource: Hashable,
+        *,
+        method: Hashable = None,
+        filter: Callable[[Any], Any] | None = None,
+        timeout: Timeout = ...,
+        shared: bool = False,
+        by: Any = None,
+    ) -> Lease:
+        """Hold a conn for as long as a with block lasts: ``with pool.checkout(resource) as conn``.
+
+        Written ``async with``, of course.
+
+        Parameters:
+            resource: what to talk to.
+            method: only conns that have it; None: any.
+            filter: only conns for whose `Info` this is true.
+            timeout: seconds to wait for a conn; 0: not at all; None: for ever; default: the pool's.
+            shared: False: nobody else uses the conn meanwhile, whatever its capacity; True: one of
+                the places of its capacity.
+            by: how to choose among free conns; default: the least expected wait.
+
+        Gives a context manager for one with block.  The block gets what the conn's `lend` gives, or
+        else the conn itself.  Before that a conn that was idle for `check_after` seconds and has a
+        `check` is asked whether it is well; where it is not, or its `lend` raises `Closed`, it is
+        dropped or revived, and another is looked for, with the same place in line and the same
+        deadline.  What else `lend` raises reaches the caller, and the conn stays.
+
+        When the block ends, a conn that has a `reset` is made clean; one whose `reset` raises is
+        closed, and the block ends as if nothing had happened.  Where the block raised, a conn
+        without a `reset` is closed; so is any where the block was cancelled, unless it survives
+        that.  The place of one who shares a conn is given back as after a call.
+
+        A checkout that is dropped, or whose task is gone, is taken back when somebody needs a conn:
+        the conn is closed, and a ResourceWarning names the line.
+
+        Raises in `__aenter__` what `call` raises while it waits; `NestedCall` where the only conns
+        that could serve are held by the caller.
+
+        Waits for a conn, first come, first served.  Cancelled while it waits, it leaves the line
+        and harms nothing; cancelled in `check`, `lend` or `reset`, the conn is retired, unless it
+        survives that.  A `check` or a `reset` may take `connect_timeout`, then the conn is dead;
+        that is not counted as waiting for a conn.
+        """
+        if by is not None or filter is not None:
+            self._check_choice(filter, by)
+        if timeout is not ...:
+            timeout = self._seconds(timeout)
+        frame = sys._getframe(1)
+        where = (frame.f_code, frame.f_lasti)
+        return Lease(self, resource, method, filter, timeout, shared, by, where)
+
+    # -- beside the straight path --------------------------------------------------------------
+
+    async def _hand_over_in_turn(self, lease: Lease, started: float) -> Any:
+        """Wait for a conn, and hand it over."""
+        entry = await self._wait_for(lease, started, None, None)
+        return await self._hand_over(lease, entry, started)
+
+    async def _wait_for(
+        self, lease: Lease, started: float, place: float | None, cause: BaseException | None
+    ) -> Entry:
+        seconds = self._timeout if lease._timeout is ... else lease._timeout
+        ticket = Ticket(
+            lease._resource, lease._method, lease._filter, lease._by, lease._who, started,
+            until(seconds, started), place, cause, not lease._shared,
+        )  # fmt: skip
+        lease._entry = entry = await self._obtain(ticket, started)
+        assert ticket.place is not None
+        lease._place = ticket.place
+        return entry
+
+    async def _hand_over(self, lease: Lease, entry: Entry, started: float) -> Any:
+        """Ask the conn whether it is well, and what it hands over; if need be, take another."""
+        while True:
+            entry.where = lease._where
+            asking = wants_check(entry, self._options.check_after, time.monotonic())
+            try:
+                if asking:
+                    await self._ask_before(entry)
+                asking = False
+                lease._given = await entry.conn.lend() if entry.lends else entry.conn
+            except BaseException as error:
+                survives = getattr(entry.conn, "survives_cancel", False)
+                ended = of_check(error) if asking else of_lend(error, survives)
+                self._forfeit(lease, ended, error)
+                if not ended.moves:
+                    raise
+                cause = error
+            else:
+                return lease._given
+            entry = await self._wait_for(lease, started, lease._place, cause)
+
+    async def _ask_before(self, entry: Entry) -> None:
+        with anyio.fail_after(self._options.connect_timeout):
+            if await entry.conn.check() is False:
+                raise Closed("check() gave False")
+
+    async def _take_back(self, lease: Lease, error: BaseException | None) -> None:
+        """The block is over, and its conn may not be clean."""
+        if lease._core is not self._core:
+            lease._drop()  # the pool has been left meanwhile, and has closed the conn
+            return
+        ended, failure = leaving(lease, error), None
+        if ended is None:
+            # One that survives a cancellation is made clean in spite of it.
+            shield = error is not None and not isinstance(error, Exception)
+            try:
+                with anyio.fail_after(self._options.connect_timeout, shield=shield):
+                    await lease._held().conn.reset()
+            except BaseException as raised:
+                ended, failure = of_reset(raised), raised
+                logger.warning("%s: resetting a conn failed: %r", self.name, raised)
+        if ended is None:
+            core, entry = lease._drop()
+            assert core is not None
+            assert entry is not None
+            core.release(entry, lease._who, time.monotonic())
+            if core.steps:
+                self._run_steps()
+        else:
+            self._forfeit(lease, ended, failure or (error if lease._shared else None))
+        if failure is not None and not isinstance(failure, Exception):
+            raise failure
+
+    def _forfeit(self, lease: Lease, ended: Outcome, cause: BaseException | None) -> None:
+        core, entry = lease._drop()
+        assert core is not None
+        assert entry is not None
+        core.forfeit(entry, lease._who, ended, time.monotonic(), cause)
+        if core.steps:  # no turn, which would raise where the pool has been left meanwhile
+            self._run_steps()
+
+    def _look(self) -> None:
+        """Take back what tasks hold that are gone."""
+        with self._turn as now:
+            self._core.reclaim(has_ended, now)

@@ -1,0 +1,268 @@
+"""Checkouts, for threads: conns that users hold themselves for a while.
+
+Owns the thread's side of a lease.  Refuses to decide whether a conn is well enough to be lent
+again: `core.outcome` does.
+
+Invariant: once the core has lent a conn the lease knows it, and gives it back on every path out of
+its block; one that is dropped instead is taken back, and its user is told.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from _thread import get_ident
+from collections.abc import Callable, Hashable
+from types import TracebackType
+from typing import Any
+
+from .core import Entry, Outcome, Ticket, Timeout, of_check, of_lend, of_reset
+from .errors import Closed
+from .face import until
+from .leases import BaseLease, leaving, wants_check
+from .supplies import Supplies
+
+logger = logging.getLogger("connpool")
+
+
+class Holder:
+    """A thread, as one that holds conns: it equals its ident for as long as it lives.
+
+    The ident alone would not do: Python gives that of an ended thread to the next one.
+    """
+
+    __slots__ = ("ident", "thread")
+
+    def __init__(self) -> None:
+        self.ident = get_ident()
+        self.thread = threading.current_thread()
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (self.ident == other and self.thread.is_alive())
+
+    def __hash__(self) -> int:
+        return hash(self.ident)
+
+
+_local = threading.local()
+
+
+def _holder() -> Holder:
+    """The present thread; made once for each."""
+    try:
+        return _local.holder  # type: ignore[no-any-return]
+    except AttributeError:
+        holder = _local.holder = Holder()
+        return holder
+
+
+class Lease(BaseLease):
+    """One checkout from a `Pool`: ``with pool.checkout(resource) as conn``."""
+
+    __slots__ = ()
+
+    _pool: Checkouts
+
+    def __enter__(self) -> Any:
+        if self._core is not None:
+            raise self._refuse()
+        pool = self._pool
+        self._core = core = pool._core
+        lock = pool._mutex
+        try:
+            self._who = who = _local.holder
+        except AttributeError:
+            self._who = who = _holder()
+        started = time.monotonic()
+        if core.shielded is not None:
+            pool._refuse_reentry()
+        lock.acquire()
+        try:
+            self._entry = entry = core.lease(
+                self._resource, self._method, self._filter, self._by, who, started, not self._shared
+            )
+            self._place = core.arrivals - 0.5
+        except BaseException:
+            pool._unlock()
+            raise
+        if core.steps:
+            pool._unlock()
+        else:
+            lock.release()
+        if entry is None:
+            return pool._hand_over_in_turn(self, started)
+        if entry.lends or entry.checks:
+            return pool._hand_over(self, entry, started)
+        entry.where = self._where
+        self._given = conn = entry.conn
+        return conn
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        entry, core = self._entry, self._core
+        if entry is None or core is None:
+            self._held()  # which says what is wrong
+            return
+        pool = self._pool
+        if error is not None or (entry.resets and not self._shared):
+            pool._take_back(self, error)
+            return
+        lock = pool._mutex
+        ended = time.monotonic()
+        lock.acquire()
+        try:
+            self._entry = self._given = None
+            core.release(entry, self._who, ended)
+        finally:
+            if core.steps:
+                pool._unlock()
+            else:
+                lock.release()
+
+
+class Checkouts(Supplies):
+    """The part of `Pool` that lends conns to users."""
+
+    def checkout(
+        self,
+        resource: Hashable,
+        *,
+        method: Hashable = None,
+        filter: Callable[[Any], Any] | None = None,
+        timeout: Timeout = ...,
+        shared: bool = False,
+        by: Any = None,
+    ) -> Lease:
+        """Hold a conn for as long as a with block lasts: ``with pool.checkout(resource) as conn``.
+
+        Parameters:
+            resource: what to talk to.
+            method: only conns that have it; None: any.
+            filter: only conns for whose `Info` this is true.
+            timeout: seconds to wait for a conn; 0: not at all; None: for ever; default: the pool's.
+            shared: False: nobody else uses the conn meanwhile, whatever its capacity; True: one of
+                the places of its capacity.
+            by: how to choose among free conns; default: the least expected wait.
+
+        Gives a context manager for one with block.  The block gets what the conn's `lend` gives, or
+        else the conn itself.  Before that a conn that was idle for `check_after` seconds and has a
+        `check` is asked whether it is well; where it is not, or its `lend` raises `Closed`, it is
+        dropped or revived, and another is looked for, with the same place in line and the same
+        deadline.  What else `lend` raises reaches the caller, and the conn stays.
+
+        When the block ends, a conn that has a `reset` is made clean; one whose `reset` raises is
+        closed, and the block ends as if nothing had happened.  Where the block raised, a conn
+        without a `reset` is closed; so is any where the block was interrupted, unless it survives
+        that.  The place of one who shares a conn is given back as after a call.
+
+        A checkout that is dropped, or whose thread ended, is taken back when somebody needs a conn:
+        the conn is closed, and a ResourceWarning names the line.
+
+        Raises in `__enter__` what `call` raises while it waits; `NestedCall` where the only conns
+        that could serve are held by the caller.
+
+        Waits for a conn, first come, first served.  An interrupt while it waits leaves the line and
+        harms nothing.  `check`, `lend` and `reset` run in this thread, for as long as they take;
+        that is not counted as waiting for a conn.
+
+        >>> from connpool import Pool
+        >>> from connpool.adapters.agent import AgentConn
+        >>> with Pool() as pool:
+        ...     number = pool.init(AgentConn(41, resource="counter"))
+        ...     with pool.checkout("counter") as conn:
+        ...         conn.call("get", lambda value: value + 1)
+        42
+        """
+        if by is not None or filter is not None:
+            self._check_choice(filter, by)
+        if timeout is not ...:
+            timeout = self._seconds(timeout)
+        frame = sys._getframe(1)
+        where = (frame.f_code, frame.f_lasti)
+        return Lease(self, resource, method, filter, timeout, shared, by, where)
+
+    # -- beside the straight path --------------------------------------------------------------
+
+    def _hand_over_in_turn(self, lease: Lease, started: float) -> Any:
+        """Wait for a conn, and hand it over."""
+        entry = self._wait_for(lease, started, None, None)
+        return self._hand_over(lease, entry, started)
+
+    def _wait_for(
+        self, lease: Lease, started: float, place: float | None, cause: BaseException | None
+    ) -> Entry:
+        seconds = self._timeout if lease._timeout is ... else lease._timeout
+        ticket = Ticket(
+            lease._resource, lease._method, lease._filter, lease._by, lease._who, started,
+            until(seconds, started), place, cause, not lease._shared,
+        )  # fmt: skip
+        lease._entry = entry = self._obtain(ticket)
+        assert ticket.place is not None
+        lease._place = ticket.place
+        return entry
+
+    def _hand_over(self, lease: Lease, entry: Entry, started: float) -> Any:
+        """Ask the conn whether it is well, and what it hands over; if need be, take another."""
+        while True:
+            entry.where = lease._where
+            asking = wants_check(entry, self._options.check_after, time.monotonic())
+            try:
+                if asking and entry.conn.check() is False:
+                    raise Closed("check() gave False")
+                asking = False
+                lease._given = entry.conn.lend() if entry.lends else entry.conn
+            except BaseException as error:
+                survives = getattr(entry.conn, "survives_cancel", False)
+                ended = of_check(error) if asking else of_lend(error, survives)
+                self._forfeit(lease, ended, error)
+                if not ended.moves:
+                    raise
+                cause = error
+            else:
+                return lease._given
+            entry = self._wait_for(lease, started, lease._place, cause)
+
+    def _take_back(self, lease: Lease, error: BaseException | None) -> None:
+        """The block is over, and its conn may not be clean."""
+        if lease._core is not self._core:
+            lease._drop()  # of a parent process: it is the parent's to clean
+            return
+        ended, failure = leaving(lease, error), None
+        if ended is None:
+            try:
+                lease._held().conn.reset()
+            except BaseException as raised:
+                ended, failure = of_reset(raised), raised
+                logger.warning("%s: resetting a conn failed: %r", self.name, raised)
+        if ended is None:
+            with self._turn as now:
+                core, entry = lease._drop()
+                assert core is not None
+                assert entry is not None
+                core.release(entry, lease._who, now)
+        else:
+            self._forfeit(lease, ended, failure or (error if lease._shared else None))
+        if failure is not None and not isinstance(failure, Exception):
+            raise failure
+
+    def _forfeit(self, lease: Lease, ended: Outcome, cause: BaseException | None) -> None:
+        with self._turn as now:
+            core, entry = lease._drop()
+            assert core is not None
+            assert entry is not None
+            core.forfeit(entry, lease._who, ended, now, cause)
+
+    def _look(self) -> None:
+        """Take back what threads hold that have ended."""
+        with self._turn as now:
+            self._core.reclaim(_gone, now)
+
+
+def _gone(who: Any) -> bool:
+    return isinstance(who, Holder) and not who.thread.is_alive()

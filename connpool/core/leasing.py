@@ -1,0 +1,117 @@
+"""Leasing: conns that users hold themselves, from a checkout to its end.
+
+Owns the lending of whole conns and of places in them, their return, and what becomes of a lease
+that nobody gives back.  Refuses to know what is done with a conn meanwhile.
+
+Invariants: a whole conn is lent when nobody uses it, and nobody else uses it until it is back; a
+lease ends once, and what is said of it later changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from . import outcome
+from .book import Book
+from .entry import READY, Entry, snapshot
+from .permits import Forsaken
+
+
+class Leasing(Book):
+    """The eighth storey of the core."""
+
+    def lease(
+        self,
+        resource: Hashable,
+        method: Hashable,
+        filter: Any,
+        by: Any,
+        who: Any,
+        now: float,
+        whole: bool,
+    ) -> Entry | None:
+        """A whole conn that is free now, or a place in one, or None: then `submit` a ticket.
+
+        What one place costs for a call it costs here; a whole conn with several places may have to
+        be searched for.
+        """
+        if now >= self.due:
+            self.tick(now)
+        self.leasing = True
+        try:
+            offer = self._listings[resource].offers[method]
+        except KeyError:
+            return None
+        free = offer.free
+        if by is None and filter is None and free:
+            entry = free[0]
+            if entry.state is READY and not entry.in_use and entry.users is None:
+                free.popleft()
+                entry.in_use = 1
+                entry.user = who
+                entry.since = now
+                entry.listed = False
+                entry.whole = whole
+                return entry
+        chosen = self._choose(offer, method, filter, by, now, whole)
+        if chosen is not None:
+            self._lend(chosen, who, now, whole)
+        return chosen
+
+    def release(self, entry: Entry, who: Any, now: float) -> None:
+        """A lease comes back, and its conn is well."""
+        if not self._gave_back(entry, who, now):
+            return
+        entry.proven = True
+        if entry.shaky:
+            entry.recover()
+        group = entry.group
+        if entry.state is not READY or group is None or now >= self.due or self._starved:
+            self._returned(entry, now)
+        elif self.waiting and (group.line is None or group.line.needs):
+            self._serve(entry, now)
+        else:
+            group.join(entry)
+
+    def forfeit(
+        self,
+        entry: Entry,
+        who: Any,
+        ended: outcome.Outcome,
+        now: float,
+        cause: BaseException | None = None,
+    ) -> None:
+        """A lease comes back otherwise: `ended` says what is to become of its conn."""
+        if now >= self.due:
+            self.tick(now)
+        if self._gave_back(entry, who, now):
+            self._tally.moved += ended.moves
+            self._ended(entry, ended.end, ended.rest, now, cause)
+
+    def _gave_back(self, entry: Entry, who: Any, now: float) -> bool:
+        """Take what `who` holds back, unless that has been done."""
+        if not entry.in_use or not entry.held_by(who):
+            return False
+        entry.leave_place(who)
+        entry.last_call = now
+        self._tally.checkouts += 1
+        return True
+
+    # -- leases that nobody gives back ---------------------------------------------------------
+
+    def forsake(self, entry: Entry, who: Any, where: Any, now: float) -> None:
+        """A lease is lost, and with it whatever was done with its conn: the conn is given up."""
+        if now >= self.due:
+            self.tick(now)
+        if entry.in_use and entry.held_by(who):
+            self._tally.lost += 1
+            self.steps.append(Forsaken(snapshot(entry, now), where))
+            self.forfeit(entry, who, outcome.Outcome(end=outcome.FORSAKEN), now)
+
+    def reclaim(self, gone: Callable[[Any], bool], now: float) -> None:
+        """Take back what those hold who are gone: a look at every conn in use."""
+        for entry in tuple(self.entries.values()):
+            for holder in entry.holders[:1] if entry.whole else tuple(entry.holders):
+                if gone(holder):
+                    self.forsake(entry, holder, entry.where, now)
