@@ -49,19 +49,18 @@ class Lease(BaseLease):
             pool._bury(started)
         try:
             self._entry = entry = core.lease(
-                self._resource, self._method, self._filter, self._by, who, started, not self._shared
+                self._resource, self._method, self._filter, self._by, who, started, self._whole
             )
-            self._place = core.arrivals - 0.5
         finally:
             if core.steps:
                 pool._run_steps()
         if entry is None:
             return await pool._hand_over_in_turn(self, started)
         if entry.lends or entry.checks:
+            self._place = core.arrivals - 0.5
             return await pool._hand_over(self, entry, started)
         entry.where = self._where
-        self._given = conn = entry.conn
-        return conn
+        return entry.conn
 
     async def __aexit__(
         self,
@@ -73,13 +72,19 @@ class Lease(BaseLease):
         if entry is None or core is None:
             self._held()  # which says what is wrong
             return
-        if error is not None or (entry.resets and not self._shared):
+        if error is not None or (entry.resets and self._whole):
             await self._pool._take_back(self, error)
             return
-        self._entry = self._given = None
+        self._entry = None
         core.release(entry, self._who, time.monotonic())
         if core.steps:
             self._pool._run_steps()
+
+
+class _ChoosyLease(Lease):
+    """One whose user asks for more than the resource."""
+
+    __slots__ = ("__dict__",)
 
 
 class AsyncCheckouts(AsyncSupplies):
@@ -130,13 +135,15 @@ class AsyncCheckouts(AsyncSupplies):
         survives that.  A `check` or a `reset` may take `connect_timeout`, then the conn is dead;
         that is not counted as waiting for a conn.
         """
-        if by is not None or filter is not None:
-            self._check_choice(filter, by)
-        if timeout is not ...:
-            timeout = self._seconds(timeout)
         frame = sys._getframe(1)
         where = (frame.f_code, frame.f_lasti)
-        return Lease(self, resource, method, filter, timeout, shared, by, where)
+        if method is filter is by is None and timeout is ... and not shared:
+            return Lease(self, resource, where)
+        self._check_choice(filter, by)
+        seconds = timeout if timeout is ... else self._seconds(timeout)
+        lease = _ChoosyLease(self, resource, where)
+        lease._choose(method, filter, seconds, shared, by)
+        return lease
 
     # -- beside the straight path --------------------------------------------------------------
 
@@ -151,7 +158,7 @@ class AsyncCheckouts(AsyncSupplies):
         seconds = self._timeout if lease._timeout is ... else lease._timeout
         ticket = Ticket(
             lease._resource, lease._method, lease._filter, lease._by, lease._who, started,
-            until(seconds, started), place, cause, not lease._shared,
+            until(seconds, started), place, cause, lease._whole,
         )  # fmt: skip
         lease._entry = entry = await self._obtain(ticket, started)
         assert ticket.place is not None
@@ -167,7 +174,7 @@ class AsyncCheckouts(AsyncSupplies):
                 if asking:
                     await self._ask_before(entry)
                 asking = False
-                lease._given = await entry.conn.lend() if entry.lends else entry.conn
+                given = lease._given = await entry.conn.lend() if entry.lends else entry.conn
             except BaseException as error:
                 survives = getattr(entry.conn, "survives_cancel", False)
                 ended = of_check(error) if asking else of_lend(error, survives)
@@ -176,7 +183,7 @@ class AsyncCheckouts(AsyncSupplies):
                     raise
                 cause = error
             else:
-                return lease._given
+                return given
             entry = await self._wait_for(lease, started, lease._place, cause)
 
     async def _ask_before(self, entry: Entry) -> None:
@@ -207,7 +214,7 @@ class AsyncCheckouts(AsyncSupplies):
             if core.steps:
                 self._run_steps()
         else:
-            self._forfeit(lease, ended, failure or (error if lease._shared else None))
+            self._forfeit(lease, ended, failure or (error if not lease._whole else None))
         if failure is not None and not isinstance(failure, Exception):
             raise failure
 

@@ -81,9 +81,8 @@ class Lease(BaseLease):
         lock.acquire()
         try:
             self._entry = entry = core.lease(
-                self._resource, self._method, self._filter, self._by, who, started, not self._shared
+                self._resource, self._method, self._filter, self._by, who, started, self._whole
             )
-            self._place = core.arrivals - 0.5
         except BaseException:
             pool._unlock()
             raise
@@ -94,10 +93,10 @@ class Lease(BaseLease):
         if entry is None:
             return pool._hand_over_in_turn(self, started)
         if entry.lends or entry.checks:
+            self._place = core.arrivals - 0.5
             return pool._hand_over(self, entry, started)
         entry.where = self._where
-        self._given = conn = entry.conn
-        return conn
+        return entry.conn
 
     def __exit__(
         self,
@@ -110,20 +109,26 @@ class Lease(BaseLease):
             self._held()  # which says what is wrong
             return
         pool = self._pool
-        if error is not None or (entry.resets and not self._shared):
+        if error is not None or (entry.resets and self._whole):
             pool._take_back(self, error)
             return
         lock = pool._mutex
         ended = time.monotonic()
         lock.acquire()
         try:
-            self._entry = self._given = None
+            self._entry = None
             core.release(entry, self._who, ended)
         finally:
             if core.steps:
                 pool._unlock()
             else:
                 lock.release()
+
+
+class _ChoosyLease(Lease):
+    """One whose user asks for more than the resource."""
+
+    __slots__ = ("__dict__",)
 
 
 class Checkouts(Supplies):
@@ -179,13 +184,15 @@ class Checkouts(Supplies):
         ...         conn.call("get", lambda value: value + 1)
         42
         """
-        if by is not None or filter is not None:
-            self._check_choice(filter, by)
-        if timeout is not ...:
-            timeout = self._seconds(timeout)
         frame = sys._getframe(1)
         where = (frame.f_code, frame.f_lasti)
-        return Lease(self, resource, method, filter, timeout, shared, by, where)
+        if method is filter is by is None and timeout is ... and not shared:
+            return Lease(self, resource, where)
+        self._check_choice(filter, by)
+        seconds = timeout if timeout is ... else self._seconds(timeout)
+        lease = _ChoosyLease(self, resource, where)
+        lease._choose(method, filter, seconds, shared, by)
+        return lease
 
     # -- beside the straight path --------------------------------------------------------------
 
@@ -200,7 +207,7 @@ class Checkouts(Supplies):
         seconds = self._timeout if lease._timeout is ... else lease._timeout
         ticket = Ticket(
             lease._resource, lease._method, lease._filter, lease._by, lease._who, started,
-            until(seconds, started), place, cause, not lease._shared,
+            until(seconds, started), place, cause, lease._whole,
         )  # fmt: skip
         lease._entry = entry = self._obtain(ticket)
         assert ticket.place is not None
@@ -216,7 +223,7 @@ class Checkouts(Supplies):
                 if asking and entry.conn.check() is False:
                     raise Closed("check() gave False")
                 asking = False
-                lease._given = entry.conn.lend() if entry.lends else entry.conn
+                given = lease._given = entry.conn.lend() if entry.lends else entry.conn
             except BaseException as error:
                 survives = getattr(entry.conn, "survives_cancel", False)
                 ended = of_check(error) if asking else of_lend(error, survives)
@@ -225,7 +232,7 @@ class Checkouts(Supplies):
                     raise
                 cause = error
             else:
-                return lease._given
+                return given
             entry = self._wait_for(lease, started, lease._place, cause)
 
     def _take_back(self, lease: Lease, error: BaseException | None) -> None:
@@ -247,7 +254,7 @@ class Checkouts(Supplies):
                 assert entry is not None
                 core.release(entry, lease._who, now)
         else:
-            self._forfeit(lease, ended, failure or (error if lease._shared else None))
+            self._forfeit(lease, ended, failure or (error if not lease._whole else None))
         if failure is not None and not isinstance(failure, Exception):
             raise failure
 

@@ -26,41 +26,49 @@ class BaseLease:
     """One checkout: from the conn that is handed over to the one that is given back."""
 
     # Written by hand: one is made for each checkout, and it is most of what a checkout costs.
-    __slots__ = (
-        "_by", "_core", "_entry", "_filter", "_given", "_method", "_place", "_pool", "_resource",
-        "_shared", "_timeout", "_where", "_who",
-    )  # fmt: skip
+    __slots__ = ("_core", "_entry", "_given", "_place", "_pool", "_resource", "_where", "_who")
 
-    def __init__(  # noqa: PLR0917 - keywords would cost, and only `checkout` calls this
+    _pool: Any
+    _who: Any
+    _given: Any  # what lend() gave, if there is one
+    _place: float
+
+    # What most do not ask for; who does has a lease of a class that can hold it.
+    _method: Hashable = ANY
+    _filter: Callable[[Any], Any] | None = None
+    _timeout: Any = ...
+    _whole: bool = True
+    _by: Any = None
+
+    def __init__(self, pool: Any, resource: Hashable, where: tuple[CodeType, int]) -> None:
+        self._pool = pool
+        self._resource = resource
+        self._where = where
+        self._core: Core | None = None  # whose entry it is; None: nothing was asked for yet
+        self._entry: Entry | None = None
+
+    def _choose(
         self,
-        pool: Any,
-        resource: Hashable,
         method: Hashable,
         filter: Callable[[Any], Any] | None,
         timeout: Any,
         shared: bool,
         by: Any,
-        where: tuple[CodeType, int],
     ) -> None:
-        self._pool = pool
-        self._resource = resource
-        self._method = ANY if method is None else method
-        self._filter = filter
-        self._timeout = timeout
-        self._shared = shared
-        self._by = by
-        self._where = where
-        self._core: Core | None = None  # whose entry it is; None: nothing was asked for yet
-        self._entry: Entry | None = None
-        self._given: Any = None
-        self._who: Any = None
-        self._place = 0.0
+        """Say what is asked for; only where there is a `__dict__` to keep it."""
+        vars(self).update(
+            _method=ANY if method is None else method,
+            _filter=filter,
+            _timeout=timeout,
+            _whole=not shared,
+            _by=by,
+        )
 
     @property
     def conn(self) -> Any:
         """What the block was given.  A RuntimeError once the block is over."""
-        self._held()
-        return self._given
+        entry = self._held()
+        return self._given if entry.lends else entry.conn
 
     @property
     def id(self) -> int:
@@ -87,7 +95,7 @@ class BaseLease:
     def _drop(self) -> tuple[Core | None, Entry | None]:
         """It is over; gives what it held."""
         held = self._core, self._entry
-        self._entry = self._given = None
+        self._entry = None
         return held
 
     def __del__(self) -> None:
@@ -114,7 +122,7 @@ def leaving(lease: BaseLease, error: BaseException | None) -> Outcome | None:
     if not entry.open:
         return Outcome()  # it was closed under its user
     survives = getattr(entry.conn, "survives_cancel", False)
-    return of_leaving(error, shared=lease._shared, resets=entry.resets, survives_cancel=survives)
+    return of_leaving(error, shared=not lease._whole, resets=entry.resets, survives_cancel=survives)
 
 
 def tell_forsaken(pool: str, step: Forsaken) -> None:

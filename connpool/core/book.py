@@ -171,7 +171,8 @@ class Book(Leaving):
         )
         calls = sum(stat.count for stat in stats)
         errors = sum(stat.errors for stat in stats)
-        return PoolStats(current, self._tally.picture(calls, errors))
+        checkouts = sum(entry.checkouts for entry in entries)
+        return PoolStats(current, self._tally.picture(calls, errors, checkouts))
 
 
 def _checked(entry: Entry, wanted: dict[str, Any]) -> dict[str, Any]:

@@ -126,7 +126,7 @@ class Entry:
     checks: bool = False  # it has a check(), and can be asked whether it is alive
     lends: bool = False  # it has a lend(), which says what a checkout hands over
     resets: bool = False  # it has a reset(), which makes it clean after a checkout
-    proven: bool = False  # a checkout of it has ended well
+    checkouts: int = 0  # of it that have ended well
     ping_at: float = math.inf  # when it is to be asked, if idle
     stats: dict[Hashable, Stat] | None = None
     view: View | None = None

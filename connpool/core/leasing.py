@@ -61,9 +61,14 @@ class Leasing(Book):
 
     def release(self, entry: Entry, who: Any, now: float) -> None:
         """A lease comes back, and its conn is well."""
-        if not self._gave_back(entry, who, now):
+        if entry.whole and entry.user is who and entry.users is None:
+            # Nearly always: the same as below, without the questions.
+            entry.whole = False
+            entry.in_use = 0
+        elif not self._gave_back(entry, who):
             return
-        entry.proven = True
+        entry.last_call = now
+        entry.checkouts += 1
         if entry.shaky:
             entry.recover()
         group = entry.group
@@ -71,8 +76,11 @@ class Leasing(Book):
             self._returned(entry, now)
         elif self.waiting and (group.line is None or group.line.needs):
             self._serve(entry, now)
-        else:
-            group.join(entry)
+        elif not entry.listed:
+            entry.listed = True
+            group.free.append(entry)
+            if group.shut:
+                group.reopen()
 
     def forfeit(
         self,
@@ -85,17 +93,18 @@ class Leasing(Book):
         """A lease comes back otherwise: `ended` says what is to become of its conn."""
         if now >= self.due:
             self.tick(now)
-        if self._gave_back(entry, who, now):
+        if self._gave_back(entry, who):
+            entry.last_call = now
+            self._tally.checkouts += not ended.moves
             self._tally.moved += ended.moves
             self._ended(entry, ended.end, ended.rest, now, cause)
 
-    def _gave_back(self, entry: Entry, who: Any, now: float) -> bool:
-        """Take what `who` holds back, unless that has been done."""
+    @staticmethod
+    def _gave_back(entry: Entry, who: Any) -> bool:
+        """Take back what `who` holds, unless that has been done."""
         if not entry.in_use or not entry.held_by(who):
             return False
         entry.leave_place(who)
-        entry.last_call = now
-        self._tally.checkouts += 1
         return True
 
     # -- leases that nobody gives back ---------------------------------------------------------

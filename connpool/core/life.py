@@ -212,7 +212,7 @@ class Life(Care):
         supply.lost(entry.revive, replace=reason != outcome.DONE)
         assert entry.last_init is not None
         if reason in outcome.LOST:
-            if entry.proven or any(stat.answers for stat in (entry.stats or {}).values()):
+            if entry.checkouts or any(stat.answers for stat in (entry.stats or {}).values()):
                 supply.young = 0
             else:
                 waiting = bool(self._listings[supply.resource].line)

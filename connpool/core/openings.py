@@ -60,6 +60,7 @@ class Openings(Desk):
         for stat in (entry.stats or {}).values():
             self._tally.calls += stat.count
             self._tally.errors += stat.errors
+        self._tally.checkouts += entry.checkouts
         entry.stats = None
         del self.entries[entry.id]
         if entry.conn is not None:

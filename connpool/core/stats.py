@@ -70,7 +70,7 @@ class PoolStats:
 
 @attrs.define(eq=False)
 class Tally:
-    """The counters behind `SinceStart`; calls of living conns are counted by the conns."""
+    """The counters behind `SinceStart`; what living conns are used for is counted by the conns."""
 
     calls: int = 0
     errors: int = 0
@@ -87,12 +87,13 @@ class Tally:
     revived: int = 0
     ended: Counter[str] = attrs.field(factory=Counter)
 
-    def picture(self, calls: int, errors: int) -> SinceStart:
-        """The counters, with the `calls` and `errors` of the conns that are still here."""
+    def picture(self, calls: int, errors: int, checkouts: int) -> SinceStart:
+        """The counters, with those of the conns that are still here."""
         counted = {name: getattr(self, name) for name in attrs.fields_dict(Tally)}
         counted |= {
             "calls": self.calls + calls,
             "errors": self.errors + errors,
+            "checkouts": self.checkouts + checkouts,
             "ended": MappingProxyType(dict(self.ended)),
         }
         return SinceStart(**counted)
