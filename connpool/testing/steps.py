@@ -28,6 +28,7 @@ class Hang:
 
     One that was released lets everybody pass; one that stands in several scripts holds all of them.
 
+    >>> from connpool.testing import ScriptedConn
     >>> hang = Hang(then="at last")
     >>> conn = ScriptedConn("line", [hang])
     >>> hang.release()
@@ -103,6 +104,7 @@ class Do:
         function: called with what the conn was called with; what it gives, or awaiting that gives,
             is the step that follows.
 
+    >>> from connpool.testing import ScriptedConn
     >>> ScriptedConn("line", [Do(lambda method, payload: payload.upper())]).call("say", "hello")
     'HELLO'
     """
