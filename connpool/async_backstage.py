@@ -1,7 +1,7 @@
 """Async backstage: the asyncio/trio driver without its doors.
 
-Owns the turns of tasks, the waking of those that wait, and a task group for what is done in the
-background.  Refuses to know what callers want.
+Owns the turns of tasks, the waking of those that wait, and the block in which the pool is open.
+Refuses to know what callers want, and what is done in the background: that is `async_chores`.
 
 Invariant: between two awaits a task is alone with the core, so a turn needs no lock.  What must not
 be lost when a task is cancelled is therefore done before the next await, never after it.
@@ -15,30 +15,38 @@ import math
 import time
 from _thread import get_ident
 from collections.abc import Callable, Hashable
+from types import FrameType
 from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
 
-from .conn import describe
+from . import forks
 from .core import (
     ALARM,
     LOOK,
     QUEUED,
-    Core,
     Entry,
     Forsaken,
     Permit,
     Pop,
     State,
     Ticket,
-    Work,
-    first_rest,
 )
 from .errors import Busy, Closed, PoolClosed
 from .face import Face
 from .leases import tell_forsaken
-from .loops import Flag, Holder, Waiter, nobody, on_asyncio, task_id, task_lookup
+from .loops import (
+    Flag,
+    Holder,
+    Waiter,
+    frame_of,
+    nobody,
+    on_asyncio,
+    task_id,
+    task_lookup,
+    trio_call_soon,
+)
 
 logger = logging.getLogger("connpool")
 
@@ -81,12 +89,14 @@ class AsyncBackstage(Face):
         self._current_task: Callable[[], Any] = nobody
         self._current_holder: Callable[[], Any] = nobody
         self._make_waiter: Callable[[], Any] = Waiter
+        self._call_soon: Callable[..., Any] = nobody
         self._running: set[Permit] = set()
         self._closing: set[anyio.CancelScope] = set()
         self._changed = Flag()
         self._nudged = Flag()
         self._keeping = False
         self._wakes = math.inf  # when the keeper will look at the clock
+        forks.watch(self)
 
     def _whoami(self) -> Any:
         return self._current_task()
@@ -95,7 +105,16 @@ class AsyncBackstage(Face):
         name = getattr(who, "get_name", None)
         return f"task {name() if callable(name) else getattr(who, 'name', who)}"
 
+    def _frame_of(self, who: Any) -> FrameType | None:
+        return frame_of(who)
+
     # -- opening and closing the pool ----------------------------------------------------------
+
+    def _lost(self, entry: Entry, life: int, error: BaseException | None = None) -> None:
+        if get_ident() == self._thread:
+            super()._lost(entry, life, error)
+        elif self._thread is not None:  # a conn may learn of it in a thread of its own
+            self._call_soon(super()._lost, entry, life, error)
 
     async def _enter(self) -> None:
         if self._thread is not None:
@@ -107,7 +126,9 @@ class AsyncBackstage(Face):
             # On asyncio a bare future does in one step what an event does in three.
             self._current_task = self._current_holder = task_lookup()
             self._make_waiter = asyncio.get_running_loop().create_future
+            self._call_soon = asyncio.get_running_loop().call_soon_threadsafe
         else:
+            self._call_soon = trio_call_soon()
             self._current_task, self._make_waiter = task_id, Waiter
             self._current_holder = Holder
         self._changed, self._nudged = Flag(), Flag()  # an event belongs to its loop
@@ -117,7 +138,8 @@ class AsyncBackstage(Face):
 
     async def _exit(self) -> None:
         tasks = self._tasks
-        assert tasks is not None
+        if tasks is None:
+            return  # in a child process: the block was the parent's
         try:
             await self._close(self._timeout)
         finally:
@@ -160,6 +182,24 @@ class AsyncBackstage(Face):
             with anyio.move_on_after(GLANCE):
                 await self._changed.wait()
 
+    # -- forks ---------------------------------------------------------------------------------
+
+    def _before_fork(self) -> None:
+        """Nobody else is in a turn: the pool belongs to one loop."""
+
+    def _after_fork(self) -> None:
+        """So there is nothing to let go."""
+
+    def _born_again(self) -> Any:
+        """In a child: the pool is empty and not open, for its loop is the parent's."""
+        inherited = (self._core, self._tasks, self._running, self._closing, self._dropped)
+        self._thread = self._tasks = None
+        self._current_task = self._current_holder = nobody
+        self._running, self._closing, self._dropped = set(), set(), []
+        self._keeping, self._wakes = False, math.inf
+        self._renew()
+        return inherited
+
     # -- turns ---------------------------------------------------------------------------------
 
     def _check_loop(self) -> None:
@@ -195,10 +235,6 @@ class AsyncBackstage(Face):
             return  # the group is gone, and with it every conn that a late step could be about
         self._running.add(permit)
         self._tasks.start_soon(self._carry_out, permit, name=f"connpool {permit.work.value}")
-
-    def _look(self) -> None:
-        """Take back what tasks hold that are gone."""
-        raise NotImplementedError
 
     # -- waiting -------------------------------------------------------------------------------
 
@@ -256,129 +292,20 @@ class AsyncBackstage(Face):
             raise PoolClosed(f"pool {self.name!r} was closed", pool=self.name) from error
         return False
 
-    # -- conns ---------------------------------------------------------------------------------
-
-    async def _open(self, permit: Permit) -> None:
-        """Initialise the conn of a permit; its errors are the core's first, then the caller's."""
-        core = self._core
-        args, kwargs = permit.entry.setup or ((), {})
-        initialised = False
-        try:
-            conn = self._conn_of(permit, awaits=True)
-            returned = await conn.init(*args, **kwargs)
-            initialised = True
-            rest = first_rest(returned)
-            what = describe(conn, await conn.methods(), resource=permit.resource)
-            self._check_here(core)
-        except BaseException as error:
-            self._open_failed(core, permit, error)
-            if initialised and self._tasks is not None:
-                self._tasks.start_soon(self._close_conn, conn)
-            elif initialised:
-                await self._close_conn(conn)  # nobody else is left to do it
-            raise
-        self._opened(permit, what, rest)
-
-    def _check_here(self, core: Core) -> None:
-        """Raise where the block in which `core` was the pool's has been left meanwhile."""
-        if core is not self._core or self._tasks is None:
-            raise PoolClosed(f"pool {self.name!r} was closed", pool=self.name)
-
-    def _open_failed(self, core: Core, permit: Permit, error: BaseException) -> None:
-        if permit.limit < math.inf and isinstance(error, anyio.get_cancelled_exc_class()):
-            # Those who wait are told what it means: for them nobody has cancelled anything.
-            error = TimeoutError(f"{permit.work.value} took more than {permit.limit:g} s")
-        core.open_failed(permit, error, time.monotonic())
-        if core.steps:
-            self._run_steps()
-        self._changed.set()
-
-    async def _close_conn(self, conn: Any) -> None:
-        """Close a conn that can, within the time a connect may take; what it raises is logged."""
-        close = getattr(conn, "close", None)
-        if not callable(close):
-            return
-        # Shielded: who leaves the pool's block cancelled still wants his conns closed.
-        patience = GRACE if self._tasks is None else self._options.connect_timeout
-        scope = anyio.move_on_after(patience, shield=True)
-        self._closing.add(scope)
-        try:
-            with scope:
-                await close()
-            if scope.cancelled_caught:
-                logger.warning("%s: closing a conn took too long and was given up", self.name)
-        except Exception:
-            logger.warning("%s: closing a conn failed", self.name, exc_info=True)
-        finally:
-            self._closing.discard(scope)
-
-    # -- the background ------------------------------------------------------------------------
+    # -- what the storeys above do -------------------------------------------------------------
 
     async def _carry_out(self, permit: Permit) -> None:
-        try:
-            if permit.work is Work.OPEN:
-                await self._reopen(permit)
-            elif permit.work is Work.CHECK:
-                await self._ask(permit)
-            else:
-                await self._shut_down(permit)
-        finally:
-            self._running.discard(permit)
-            self._changed.set()
-
-    async def _reopen(self, permit: Permit) -> None:
-        try:
-            with anyio.fail_after(permit.limit):
-                await self._open(permit)
-        except Exception as error:
-            logger.warning("%s: conn %d: init failed: %r", self.name, permit.entry.id, error)
-
-    async def _ask(self, permit: Permit) -> None:
-        """Have a conn say whether it is alive."""
-        error: BaseException | None = None
-        try:
-            with anyio.fail_after(permit.limit):
-                if await permit.entry.conn.check() is False:
-                    error = Closed("check() gave False")
-        except BaseException as raised:
-            error = raised
-            if not isinstance(raised, Exception):
-                raise
-        finally:
-            with self._turn as now:
-                self._core.checked(permit, error, now)
-
-    async def _shut_down(self, permit: Permit) -> None:
-        try:
-            await self._close_conn(permit.entry.conn)
-        finally:
-            with self._turn as now:
-                self._core.closed_one(permit, now)
-            self._tell_disconnect(permit.info, permit.reason)
+        """Do what a permit allows."""
+        raise NotImplementedError
 
     def _nudge(self) -> None:
         """Something may be due earlier than the keeper thinks."""
-        if not self._keeping and self._tasks is not None:
-            self._keeping = True
-            self._tasks.start_soon(self._keep, name="connpool keeper")
-        self._nudged.set()
-
-    async def _keep(self) -> None:
-        """Do what is due, and wait for the next; ends when nothing is due any more."""
-        try:
-            while True:
-                with self._turn as now:
-                    self._core.tick(now)
-                self._wakes = self._core.due
-                if self._wakes == math.inf:
-                    return
-                with anyio.move_on_after(self._wakes - now):
-                    await self._nudged.wait()
-        finally:
-            self._keeping = False
-            self._wakes = math.inf
+        raise NotImplementedError
 
     async def _settle(self) -> None:
         """Wait until what runs in the background has ended, that aside which is overdue."""
-        while any(not permit.overdue for permit in self._running):
-            await self._changed.wait()
+        raise NotImplementedError
+
+    def _look(self) -> None:
+        """Take back what tasks hold that are gone."""
+        raise NotImplementedError

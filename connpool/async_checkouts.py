@@ -21,8 +21,8 @@ import anyio
 
 from .async_supplies import AsyncSupplies
 from .core import Entry, Outcome, Ticket, Timeout, of_check, of_lend, of_reset
+from .driver import until
 from .errors import Closed
-from .face import until
 from .leases import BaseLease, leaving, wants_check
 from .loops import has_ended
 

@@ -30,8 +30,8 @@ from .core import (
     check_revive,
     check_ttl,
 )
+from .driver import OnConnect, OnDisconnect, until
 from .errors import show
-from .face import OnConnect, OnDisconnect, until
 
 
 class AsyncPool(AsyncCheckouts):

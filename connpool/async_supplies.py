@@ -11,11 +11,12 @@ from typing import Any
 
 import anyio
 
-from .async_backstage import GLANCE, AsyncBackstage
+from .async_backstage import GLANCE
+from .async_chores import AsyncChores
 from .core import Revive, Supply, Timeout
 
 
-class AsyncSupplies(AsyncBackstage):
+class AsyncSupplies(AsyncChores):
     """The part of `AsyncPool` that makes conns as they are needed."""
 
     async def supply(

@@ -10,11 +10,14 @@ back to the core, whatever that code does.
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from _thread import LockType, allocate_lock, get_ident
 from threading import TIMEOUT_MAX
+from types import FrameType
 from typing import Any
 
+from . import forks
 from .conn import describe
 from .core import ALARM, LOOK, QUEUED, Entry, Forsaken, Permit, Ticket, Work, first_rest
 from .crew import Crew, Keeper, name_of_thread
@@ -23,6 +26,9 @@ from .face import Face
 from .leases import tell_forsaken
 
 logger = logging.getLogger("connpool")
+
+# Seconds a fork waits for the turn of another thread to end.
+FORK_PATIENCE = 5.0
 
 
 class _Turn:
@@ -52,8 +58,14 @@ class Backstage(Face):
         super().__init__(max_connecting=max_connecting, **options)
         self._mutex = allocate_lock()
         self._turn = _Turn(self)
+        self._hire()
+        self._held_for_fork = False
+        forks.watch(self)
+
+    def _hire(self) -> None:
         # One worker more than may connect, so that closing never waits for connecting.
-        self._crew = Crew(f"connpool {self.name}", self._carry_out, max_connecting + 1)
+        most = self._options.max_connecting + 1
+        self._crew = Crew(f"connpool {self.name}", self._carry_out, most)
         self._keeper = Keeper(f"connpool {self.name}", self)
 
     def _whoami(self) -> int:
@@ -61,6 +73,9 @@ class Backstage(Face):
 
     def _name_of(self, who: Any) -> str:
         return name_of_thread(who)
+
+    def _frame_of(self, who: Any) -> FrameType | None:
+        return sys._current_frames().get(getattr(who, "ident", who))
 
     # -- turns ---------------------------------------------------------------------------------
 
@@ -99,6 +114,35 @@ class Backstage(Face):
     def _look(self) -> None:
         """Take back what threads hold that have ended."""
         raise NotImplementedError
+
+    # -- forks ---------------------------------------------------------------------------------
+
+    def _before_fork(self) -> None:
+        # Not for ever: a signal handler that forks may have interrupted a turn of its own thread.
+        inside = self._core.shielded == get_ident()
+        self._held_for_fork = not inside and self._mutex.acquire(timeout=FORK_PATIENCE)
+
+    def _after_fork(self) -> None:
+        if self._held_for_fork:
+            self._held_for_fork = False
+            self._mutex.release()
+
+    def _born_again(self) -> Any:
+        """In a child: conns that were put in by hand are the parent's; supplies begin anew, and
+        what they are to open is opened when the pool is first used here."""
+        old = self._core
+        inherited = (old, self._crew, self._keeper, self._dropped)
+        if not self._held_for_fork:
+            self._mutex = allocate_lock()
+        self._dropped = []
+        self._hire()
+        self._renew()
+        now = time.monotonic()
+        for supply in old.supplies():
+            self._core.supply(supply.anew(), now)
+        if old.closed:
+            self._core.close(now)
+        return inherited
 
     # -- calls ---------------------------------------------------------------------------------
 

@@ -19,8 +19,8 @@ from types import TracebackType
 from typing import Any
 
 from .core import Entry, Outcome, Ticket, Timeout, of_check, of_lend, of_reset
+from .driver import until
 from .errors import Closed
-from .face import until
 from .leases import BaseLease, leaving, wants_check
 from .supplies import Supplies
 

@@ -39,6 +39,10 @@ class Conn(Protocol[R_co]):
         how many calls the conn carries at once, an int, default 1.
     ``survives_cancel``
         True: a call that was cancelled or interrupted part way leaves the conn usable.
+    ``on_lost``
+        None at first; a pool sets it to a function that the conn may call, with an error or
+        without, as soon as it learns by itself that its connection is gone.  It then leaves the
+        pool at once, or is revived.  From any thread, but not from a finaliser.
     ``parse(data)``
         reads the wire format of the conn; only adapters use it.
 

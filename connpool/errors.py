@@ -83,7 +83,8 @@ class IdError(PoolError, LookupError):
 class PoolTimeout(PoolError, TimeoutError):
     """No conn became free in time; its `__cause__` is the last failure of the resource, if any.
 
-    `waited` and `timeout` are seconds, `waiting` is how many others stood in line.
+    `waited` and `timeout` are seconds, `waiting` is how many others stood in line, `summary` says
+    in one line what there was instead of a free conn, and what would help.
     """
 
     resource: Any = None
@@ -91,6 +92,7 @@ class PoolTimeout(PoolError, TimeoutError):
     waited: float = 0.0
     timeout: float | None = None
     waiting: int = 0
+    summary: str = ""
 
 
 class PoolFull(PoolError):

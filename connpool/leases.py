@@ -138,6 +138,11 @@ def tell_forsaken(pool: str, step: Forsaken) -> None:
         logger.warning("%s (%s:%d)", text, code.co_filename, line_of(code, lasti))
 
 
+def place(code: CodeType, lasti: int) -> str:
+    """An instruction, as people look it up."""
+    return f"{code.co_filename}:{line_of(code, lasti)} ({code.co_qualname})"
+
+
 def line_of(code: CodeType, lasti: int) -> int:
     """The line of an instruction; looked up only when somebody wants to read it."""
     for start, end, line in code.co_lines():

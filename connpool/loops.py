@@ -8,9 +8,11 @@ Invariant: nothing here is bound to an event loop before somebody waits in that 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import sys
 from collections.abc import Callable, Generator
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import anyio
@@ -101,6 +103,21 @@ def has_ended(who: Any) -> bool:
     if isinstance(who, Holder):
         return getattr(who.coro, "cr_frame", who) is None
     return isinstance(who, asyncio.Future) and who.done()
+
+
+def trio_call_soon() -> Callable[..., Any]:
+    """What other threads may call to have something done in the trio loop that runs now."""
+    lowlevel = importlib.import_module("trio").lowlevel  # it is there: it runs
+    return lowlevel.current_trio_token().run_sync_soon  # type: ignore[no-any-return]
+
+
+def frame_of(who: Any) -> FrameType | None:
+    """Where a task is: in the innermost of the coroutines that await one another."""
+    coro: Any = who.get_coro() if isinstance(who, asyncio.Task) else getattr(who, "coro", None)
+    frame: FrameType | None = None
+    while (here := getattr(coro, "cr_frame", None)) is not None:
+        frame, coro = here, coro.cr_await
+    return frame
 
 
 def nobody() -> None:

@@ -31,8 +31,8 @@ from .core import (
     check_ttl,
 )
 from .crew import HURRY
+from .driver import OnConnect, OnDisconnect, until
 from .errors import show
-from .face import OnConnect, OnDisconnect, until
 
 logger = logging.getLogger("connpool")
 

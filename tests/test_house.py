@@ -71,23 +71,28 @@ ROOMS: dict[str, Room] = {
     ".core.machine": Room(".core.* .conn .errors", never=IMPURE),
     ".core.*": Room(".core.* .conn .errors", never=IMPURE | names(".core.machine")),
     # the drivers: two pools that know nothing of each other, and what lies between them
-    ".face": Room(".core .core.* .conn .errors"),
+    ".driver": Room(".core .core.* .conn .errors"),
+    ".face": Room(".core .core.* .errors .driver .leases"),
     ".crew": Room(".core .core.* .conn .errors"),
     ".leases": Room(".core .core.* .errors"),
-    ".backstage": Room(".core .core.* .conn .errors .face .leases .crew"),
-    ".supplies": Room(".core .core.* .conn .errors .face .crew .backstage"),
-    ".checkouts": Room(".core .core.* .conn .errors .face .leases .supplies"),
-    ".pool": Room(".core .core.* .conn .errors .face .crew .checkouts"),
+    ".forks": Room(),
+    ".backstage": Room(".core .core.* .conn .errors .driver .face .forks .leases .crew"),
+    ".supplies": Room(".core .core.* .conn .errors .driver .crew .backstage"),
+    ".checkouts": Room(".core .core.* .conn .errors .driver .leases .supplies"),
+    ".pool": Room(".core .core.* .conn .errors .driver .crew .checkouts"),
     ".loops": Room(libraries="anyio"),
-    ".async_backstage": Room(".core .core.* .conn .errors .face .leases .loops", libraries="anyio"),
+    ".async_backstage": Room(
+        ".core .core.* .conn .errors .driver .face .leases .loops", libraries="anyio"
+    ),
+    ".async_chores": Room(".core .core.* .conn .errors .async_backstage", libraries="anyio"),
     ".async_supplies": Room(
-        ".core .core.* .conn .errors .face .loops .async_backstage", libraries="anyio"
+        ".core .core.* .conn .errors .async_backstage .async_chores", libraries="anyio"
     ),
     ".async_checkouts": Room(
-        ".core .core.* .conn .errors .face .leases .loops .async_supplies", libraries="anyio"
+        ".core .core.* .conn .errors .driver .leases .loops .async_supplies", libraries="anyio"
     ),
     ".async_pool": Room(
-        ".core .core.* .conn .errors .face .loops .async_checkouts", libraries="anyio"
+        ".core .core.* .conn .errors .driver .loops .async_checkouts", libraries="anyio"
     ),
     # one row for an adapter that needs a library, or shares a module with another one
     ".adapters": Room(),
@@ -204,7 +209,7 @@ def test_a_module_imports_only_what_its_row_allows(module: str) -> None:
         (".core.machine", "from asyncio import Event", "asyncio"),
         (".pool", "import threading, time", None),
         (".pool", "from .core import Core", None),
-        (".pool", "from .face import Face", None),
+        (".pool", "from .driver import Driver", None),
         (".pool", "from .async_pool import AsyncPool", ".async_pool"),
         (".pool", "import anyio", "anyio"),
         (".async_pool", "import anyio.abc", None),

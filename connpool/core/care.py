@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from ..errors import Closed
 from . import outcome
-from .entry import CHECKING, GONE, OPENING, READY, Entry, State
+from .entry import CHECKING, GONE, LIVE, OPENING, READY, Entry, State
 from .openings import Openings
 from .permits import Permit, Work
 from .supply import SPREAD, Supply
 
 
 class Care(Openings):
-    """The third storey of the core: conns that nobody uses at the moment."""
+    """The fourth storey of the core: conns that nobody uses at the moment."""
 
     if TYPE_CHECKING:  # what the storey above does
 
@@ -34,6 +34,8 @@ class Care(Openings):
         ) -> None: ...
 
         def _take_back(self, permit: Permit, now: float) -> None: ...
+
+        def tick(self, now: float) -> None: ...
 
         def _move(self, entry: Entry, state: State) -> None: ...
 
@@ -108,6 +110,14 @@ class Care(Openings):
         if self._starved:
             self._ask_starved()
             self._grant_openings(now)
+
+    def lost(self, entry: Entry, life: int, error: BaseException, now: float) -> None:
+        """A conn has learnt by itself that its connection is gone, in the `life` that it began with
+        its so many-th init; what is said of an earlier one, or of one given up, comes too late."""
+        if now >= self.due:
+            self.tick(now)
+        if entry.lives == life and entry.state in LIVE:
+            self._retire(entry, outcome.DEAD, now, error)
 
     def _plan_ping(self, entry: Entry, now: float) -> None:
         """When an idle conn is next to be asked: spread, so that not all are asked at once."""

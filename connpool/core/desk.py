@@ -18,6 +18,7 @@ from ..errors import NestedCall, PoolClosed, PoolError, PoolFull, PoolTimeout, s
 from .candidates import Listing, Offer, refusal, witness
 from .entry import READY, Entry, release_claim
 from .lending import LOOKOUT, Lending
+from .report import summary
 from .supply import Supply
 from .waiting import ANY, FAILED, GRANTED, QUEUED, Need, Standing, Ticket
 
@@ -174,6 +175,7 @@ class Desk(Lending):
             waited=waited,
             timeout=ticket.deadline - ticket.arrived,
             waiting=self.waiting,
+            summary=summary(listing, self.waiting, now),
         )
         error.__cause__ = listing.last_error or ticket.cause
         return error

@@ -19,7 +19,7 @@ from .permits import Forsaken
 
 
 class Leasing(Book):
-    """The eighth storey of the core."""
+    """The ninth storey of the core."""
 
     def lease(
         self,

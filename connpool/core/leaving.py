@@ -20,7 +20,7 @@ from .waiting import Pop
 
 
 class Leaving(Supplying):
-    """The sixth storey of the core."""
+    """The seventh storey of the core."""
 
     # -- taking out ----------------------------------------------------------------------------
 

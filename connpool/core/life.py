@@ -42,7 +42,7 @@ SHORTEST_LIFE = 0.05
 
 
 class Life(Care):
-    """The fourth storey of the core: births, deaths and what lies between."""
+    """The fifth storey of the core: births, deaths and what lies between."""
 
     # -- birth ---------------------------------------------------------------------------------
 
@@ -109,12 +109,13 @@ class Life(Care):
         if entry.state is REVIVING:
             self._tally.revived += 1
         entry.last_init, entry.last_call = now, None
+        entry.lives += 1
         entry.rest_until = now + rest if rest else now
         entry.broken, entry.reason = False, ""
         self._set_ttl(entry, now)
         entry.checks, entry.lends, entry.resets = what.checks, what.lends, what.resets
         self._regroup(entry, what, now)
-        self._blame(entry, None)  # it is well again: what went wrong explains nothing any more
+        self._blame(entry, None, now)  # it is well again: what went wrong explains nothing any more
         self._plan_ping(entry, now)
         self._move(entry, COOLING if rest else READY)
         if not rest and entry.expires > now:
@@ -161,6 +162,7 @@ class Life(Care):
         """A supply could not open a conn: when it tries again, or that it never will."""
         listing = self._listings[supply.resource]
         listing.last_error = error
+        self._note(supply.resource, error, now)
         supply.failed(error, bool(listing.line), now, self.options.backoff, self._rng)
         self._forget(entry)
         self._grant_openings(now)
@@ -170,7 +172,7 @@ class Life(Care):
             self._arm(supply, supply.retry_at)
 
     def _try_later(self, entry: Entry, error: BaseException, now: float) -> None:
-        self._blame(entry, error)
+        self._blame(entry, error, now)
         entry.falter()
         # The first failure of a streak is the death itself.
         attempt = max(1, entry.streak - 1)
@@ -191,7 +193,7 @@ class Life(Care):
         self._tally.ended[reason] += 1
         entry.broken = reason in outcome.BROKEN
         if error is not None:
-            self._blame(entry, error)
+            self._blame(entry, error, now)
         if entry.supply is not None and reason not in outcome.UNWANTED:
             self._lost(entry, entry.supply, reason, now)
         if error is not None and reason in outcome.LOST:
@@ -245,11 +247,13 @@ class Life(Care):
             return now
         return now + self.options.backoff.delay(entry.streak - 1, self._rng)
 
-    def _blame(self, entry: Entry, error: BaseException | None) -> None:
+    def _blame(self, entry: Entry, error: BaseException | None, now: float) -> None:
         """Remember the failure for those who will ask why they waited in vain."""
         assert entry.group is not None
         for listing in entry.group.listings:
             listing.last_error = error
+        if error is not None:
+            self._note(entry.group.resource, error, now)
 
     def _withdraw(self, entry: Entry, now: float, reason: str = "") -> None:
         """Take the conn off the lists for good; those who waited for it look elsewhere."""

@@ -23,9 +23,12 @@ from .permits import Permit, Work
 from .supply import WANTED, Supply
 from .waiting import ANY
 
+# How many failures a report tells of.
+REMEMBERED = 5
+
 
 class Openings(Desk):
-    """The second storey of the core: entries and permits."""
+    """The third storey of the core: entries and permits."""
 
     def __init__(
         self, options: Options, rng: Callable[[], float], whoami: Callable[[], Any]
@@ -35,6 +38,8 @@ class Openings(Desk):
         self.entries: dict[int, Entry] = {}
         self.live = 0
         self.permits: set[Permit] = set()
+        # When, of what, and the words: an error itself would keep all its frames alive.
+        self.failures: deque[tuple[float, str, str]] = deque(maxlen=REMEMBERED)
         self._conns: dict[int, Entry] = {}  # by id(conn): an object is in the pool at most once
         self._last_id = 0
         self._connecting = 0
@@ -74,6 +79,10 @@ class Openings(Desk):
         permit.entry.conn = conn
         if not permit.given_up:  # or it comes too late, and is only to be closed
             self._conns[id(conn)] = permit.entry
+
+    def _note(self, resource: Any, error: BaseException, now: float) -> None:
+        """Remember a failure for the report."""
+        self.failures.append((now, show(resource), show(error)))
 
     def _uncount(self, entry: Entry) -> None:
         """A conn no longer takes a place: those who starve may have it, or else its supply."""

@@ -94,6 +94,13 @@ class Supply:
             raise TypeError(f"factory: expected a function, got {show(self.factory)}")
         self.resize(self.min_size, self.max_size)
 
+    def anew(self) -> Supply:
+        """One like it that has made nothing yet."""
+        return Supply(
+            self.resource, self.factory, self.setup, self.extra, self.ttl, self.revive,
+            self.min_size, self.max_size, self.max_idle, self.connect_timeout, self.ping_interval,
+        )  # fmt: skip
+
     def resize(self, min_size: Any, max_size: Any) -> None:
         """Set both sizes, or raise and change nothing."""
         for what, value, least in (("min_size", min_size, 0), ("max_size", max_size, 1)):

@@ -23,7 +23,7 @@ from .supply import Supply
 
 
 class Supplying(Life):
-    """The fifth storey of the core."""
+    """The sixth storey of the core."""
 
     # -- supplies ------------------------------------------------------------------------------
 
@@ -54,6 +54,10 @@ class Supplying(Life):
                 resource=resource,
             )
         return listing.supply
+
+    def supplies(self) -> list[Supply]:
+        """All there are."""
+        return [li.supply for li in self._listings.values() if li.supply is not None]
 
     def resize(self, resource: Hashable, min_size: Any, max_size: Any, now: float) -> None:
         """Give a supply other sizes; conns beyond the new one leave as they become idle.
@@ -95,7 +99,7 @@ class Supplying(Life):
 
     def _end_supplies(self) -> None:
         """The pool is closed, and its conns are on their way out."""
-        for supply in [li.supply for li in self._listings.values() if li.supply is not None]:
+        for supply in self.supplies():
             supply.withdrawn = True
             self._alarms.clear(supply)
             listing = self._listings[supply.resource]
@@ -127,7 +131,7 @@ class Supplying(Life):
         """Whether every supply has its `min_size` of live conns.  Raises where one never will."""
         self.tick(now)
         ready = True
-        for supply in [li.supply for li in self._listings.values() if li.supply is not None]:
+        for supply in self.supplies():
             if sum(e.state in LIVE for e in self._supplied(supply)) < supply.min_size:
                 if supply.over is not None:
                     raise ResourceError(

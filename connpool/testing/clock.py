@@ -18,6 +18,7 @@ from ..errors import show
 
 # The modules that read the time, each through its own name `time`.
 DRIVERS = (
+    "driver",
     "face",
     "pool",
     "backstage",
@@ -25,6 +26,7 @@ DRIVERS = (
     "supplies",
     "async_pool",
     "async_backstage",
+    "async_chores",
     "async_checkouts",
 )
 

@@ -198,7 +198,7 @@ def test_not_to_wait_is_flat() -> None:
 
     few, many = many_busy_conns(FEW), many_busy_conns(MANY)
     few.ask(), many.ask()
-    assert lines_of(lambda: refuse(few)) == lines_of(lambda: refuse(many)) < 200
+    assert lines_of(lambda: refuse(few)) == lines_of(lambda: refuse(many)) < 250
 
 
 def test_a_rest_and_its_end_are_flat() -> None:
