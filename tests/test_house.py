@@ -82,7 +82,7 @@ ROOMS: dict[str, Room] = {
     ".pool": Room(".core .core.* .conn .errors .driver .crew .checkouts"),
     ".loops": Room(libraries="anyio"),
     ".async_backstage": Room(
-        ".core .core.* .conn .errors .driver .face .leases .loops", libraries="anyio"
+        ".core .core.* .conn .errors .driver .face .forks .leases .loops", libraries="anyio"
     ),
     ".async_chores": Room(".core .core.* .conn .errors .async_backstage", libraries="anyio"),
     ".async_supplies": Room(
