@@ -238,8 +238,11 @@ class Life(Care):
         return entry.revive == "force" or (bool(entry.revive) and reason != outcome.DONE)
 
     def _earliest_return(self, entry: Entry, reason: str, now: float) -> float:
-        """A conn that dies before it has answered one call has failed to start, in effect."""
-        if reason not in outcome.BROKEN:
+        """A conn that dies before it has answered one call has failed to start, in effect.
+
+        One that its user has spoilt has not.
+        """
+        if reason not in outcome.LOST:
             assert entry.last_init is not None
             return max(now, entry.last_init + SHORTEST_LIFE)
         entry.falter()
