@@ -1,8 +1,12 @@
 """What connpool costs, as ratios to something simple that was timed in the same run.
 
 ``python -m benchmarks``, in the clone's top folder with connpool installed, prints one table; see
-``--help`` for the rest.  A file holds one idea (`calls`, `scale`, `threads`, `fairness`, `memory`)
-as a list of `BENCHES`; a new one is named in `rows`.  How they are measured is in `harness`.
+``--help`` for the rest.  A file holds one idea (`calls`, `routes`, `scale`, `threads`, `fairness`,
+`memory`, `tasks`, `storms`, `peers`) as a list of `BENCHES`; a new one is named in `rows`.  How
+they are measured is in `harness`.
+
+`peers` measures other people's pools as well, as far as they are installed: ``pip install
+".[bench]"`` gets them all.
 
 To compare a change with what was there before::
 

@@ -10,7 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import profiling, rows, table
+from . import chart, profiling, rows, table
+from .harness import Absent
 
 
 def parser() -> argparse.ArgumentParser:
@@ -25,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="rough figures, in a few seconds")
     add("--json", metavar="FILE", type=Path, help="write the figures to FILE as well")
     add("--before", metavar="FILE", type=Path, help="show the figures of FILE beside the new ones")
+    add("--plot", metavar="FILE", type=Path, help="draw the ratios, as .svg or .png: matplotlib")
     add("--check", action="store_true", help="exit with 1 where an aim is missed")
     add("--profile", metavar="ROW", help="show where the time goes, by cProfile, which distorts")
     return options
@@ -38,12 +40,19 @@ def main(arguments: list[str] | None = None) -> int:
         build = profiling.workload(rows.BENCHES, said.profile)
         if build is None:
             options.error(f"--profile: expected a row that compares times, got {said.profile!r}")
-        profiling.profile(build)
+        try:
+            profiling.profile(build)
+        except Absent as why:
+            options.error(f"--profile: {why}")
         return 0
     if not any(rows.wanted(name, said.only) for name in rows.NAMES):
         options.error(f"--only: no row matches {said.only!r}; there are {', '.join(rows.NAMES)}")
+    if said.plot is not None:
+        refused = chart.refusal(said.plot)
+        if refused:
+            options.error(f"--plot: {refused}")
     before = table.load(said.before) if said.before is not None else {}
-    facts = table.machine()
+    facts = table.machine(rows.LIBRARIES)
     results = []
     print(table.head(), flush=True)
     for result in rows.run(said.only, quick=said.quick):
@@ -51,6 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(table.row(result, before), flush=True)
     if said.json is not None:
         table.save(said.json, results, facts, quick=said.quick)
+    if said.plot is not None:
+        chart.draw(said.plot, results, f"{facts['processor']}, {facts['python'].split(' (')[0]}")
     print(f"\n{table.foot(facts)}")
     missed = any(result.met is False for result in results)
     return 1 if said.check and missed else 0

@@ -94,6 +94,21 @@ def bare(conns: int = 10) -> Iterator[Work]:
 
 
 @contextmanager
+def borrowed(conns: int = 10) -> Iterator[Work]:
+    """Taking a conn and giving it back, by a lock and a deque, with no call between."""
+    lock, idle = Lock(), deque(one_resource(conns))
+
+    def work(count: int) -> None:
+        for _ in repeat(None, count):
+            with lock:
+                conn = idle.pop()
+            with lock:
+                idle.append(conn)
+
+    yield work
+
+
+@contextmanager
 def calls(conns: int = 10, filter: Callable[[Any], Any] | None = None) -> Iterator[Work]:
     """Calls through an idle pool of conns to one resource."""
     with warm_pool_of(one_resource(conns)) as pool:

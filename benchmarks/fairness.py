@@ -9,13 +9,17 @@ nobody else has asked for a conn yet, so that says nothing of the line.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
+from typing import Any
 
 from .conns import one_resource, pool_of
 from .harness import Bench, Gauge, at_least
+
+THREADS, CONNS = 32, 2
 
 
 def jain(shares: Sequence[int]) -> float:
@@ -25,21 +29,33 @@ def jain(shares: Sequence[int]) -> float:
 
 def fairness(quick: bool) -> float:
     """The index of 32 threads that share 2 conns in a tight loop."""
-    return jain(calls_of_each(32, 2, 1.0 if quick else 3.0))
+    with pool_of(one_resource(CONNS)) as pool:
+        return jain(shares(lambda: pool.call("r", "m", 5), THREADS, 1.0 if quick else 3.0))
 
 
-def calls_of_each(threads: int, conns: int, seconds: float) -> list[int]:
-    """How many calls each thread gets done in that time."""
+def shares(
+    job: Callable[[], Any], threads: int, seconds: float, patience: float = math.inf
+) -> list[int]:
+    """How often each of so many threads gets its job done in that time.
+
+    Counted from when all of them have got it done once, or from when patience is over: where some
+    starve, all may never have.  An error of a job reaches the caller.
+    """
     done, over = [0] * threads, Event()
-    with pool_of(one_resource(conns)) as pool, ThreadPoolExecutor(threads) as team:
 
-        def call_on(number: int) -> None:
-            while not over.is_set():
-                pool.call("r", "m", 5)
-                done[number] += 1
+    def go_on(number: int) -> None:
+        while not over.is_set():
+            job()
+            done[number] += 1
 
-        futures = [team.submit(call_on, number) for number in range(threads)]
-        while not all(done) and not any(future.done() for future in futures):
+    with ThreadPoolExecutor(threads) as team:
+        futures = [team.submit(go_on, number) for number in range(threads)]
+        enough = time.monotonic() + patience
+        while (
+            not all(done)
+            and not any(future.done() for future in futures)
+            and time.monotonic() < enough
+        ):
             time.sleep(0.01)
         before = list(done)
         time.sleep(seconds)
@@ -51,5 +67,10 @@ def calls_of_each(threads: int, conns: int, seconds: float) -> list[int]:
 
 
 BENCHES: list[Bench] = [
-    Gauge("fairness", "Jain's index, 32 threads over 2 conns", fairness, at_least(0.99))
+    Gauge(
+        "fairness",
+        f"Jain's index, {THREADS} threads over {CONNS} conns",
+        fairness,
+        at_least(0.99),
+    )
 ]

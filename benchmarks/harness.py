@@ -3,12 +3,14 @@
 Owns timing side by side, medians and what a row of the table is.  Refuses to know what is timed.
 
 Invariant: what is compared was timed in the same rounds, one right after the other, so what slows
-the machine down for a while slows down both.  No figure fails anything: it is printed.
+the machine down for a while slows down both.  No figure fails anything: it is printed, or else why
+there is none.
 """
 
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -52,12 +54,17 @@ def at_least(limit: float) -> Aim:
     return Aim(limit, least=True)
 
 
+class Absent(Exception):
+    """Raised by what builds or measures: here there is nothing to measure, and this is why."""
+
+
 @attrs.frozen
 class Result:
     """One row of the table.
 
     `low` and `high` are the quartiles over the rounds: how far apart they are is the noise.  `took`
-    is the seconds of one operation of either side, where time was measured.
+    is the seconds of one operation of either side, where time was measured.  `absent` says why
+    there is no figure, where there is none: then `measured` is nan.
     """
 
     name: str
@@ -68,15 +75,24 @@ class Result:
     high: float
     unit: str = "x"
     took: tuple[float, float] | None = None
+    absent: str = ""
 
     @property
     def met(self) -> bool | None:
-        """Whether the aim is met; None where there is none."""
-        return None if self.aim is None else self.aim.met(self.measured)
+        """Whether the aim is met; None where there is none, or no figure."""
+        return None if self.aim is None or self.absent else self.aim.met(self.measured)
+
+
+def without_figure(name: str, what: str, aim: Aim | None, why: Absent, unit: str = "x") -> Result:
+    """A row that stays empty, and says why."""
+    return Result(name, what, aim, math.nan, math.nan, math.nan, unit=unit, absent=str(why))
 
 
 def merge(results: Sequence[Result]) -> Result:
     """One row out of the same row from several processes: the middle one of each figure."""
+    for result in results:
+        if result.absent:
+            return result
     sides = list(zip(*(result.took for result in results if result.took is not None), strict=True))
     return attrs.evolve(
         results[0],
@@ -144,14 +160,24 @@ class Heat:
         """Time what the wanted rows compare, and nothing else."""
         rows = [row for row in self.rows if pick(row.name)]
         taking_part = dict.fromkeys(name for row in rows for name in (row.subject, row.against))
+        works: dict[str, Work] = {}
+        absent: dict[str, Absent] = {}
         with ExitStack() as stack:
-            works = {name: stack.enter_context(self.workloads[name]()) for name in taking_part}
+            for name in taking_part:
+                try:
+                    works[name] = stack.enter_context(self.workloads[name]())
+                except Absent as why:
+                    absent[name] = why
             if quick:
                 times = race(works, self.sample / 4, max(5, self.rounds // 2), self.clock)
             else:
                 times = race(works, self.sample, self.rounds, self.clock)
         for row in rows:
-            yield _compare(row, times[row.subject], times[row.against])
+            why_not = absent.get(row.subject) or absent.get(row.against)
+            if why_not is not None:
+                yield without_figure(row.name, _versus(row), row.aim, why_not)
+            else:
+                yield _compare(row, times[row.subject], times[row.against])
 
 
 def race(
@@ -181,13 +207,17 @@ def _seconds(work: Work, count: int, clock: Clock) -> float:
     return clock() - started
 
 
+def _versus(row: Row) -> str:
+    return f"{row.subject} / {row.against}"
+
+
 def _compare(row: Row, subject: list[float], against: list[float]) -> Result:
     over, under = (against, subject) if row.rate else (subject, against)
     ratios = [a / b for a, b in zip(over, under, strict=True)]
     low, middle, high = quantiles(ratios, n=4)
     return Result(
         row.name,
-        f"{row.subject} / {row.against}",
+        _versus(row),
         row.aim,
         middle,
         low,
@@ -217,9 +247,60 @@ class Gauge:
     def run(self, pick: Pick, *, quick: bool) -> Iterator[Result]:
         """Measure, as often as there are rounds."""
         if pick(self.name):
-            with collector_off():
-                figure = self.measure(quick)
+            try:
+                with collector_off():
+                    figure = self.measure(quick)
+            except Absent as why:
+                yield without_figure(self.name, self.what, self.aim, why, self.unit)
+                return
             yield Result(self.name, self.what, self.aim, figure, figure, figure, unit=self.unit)
+
+
+@attrs.frozen
+class Dial:
+    """A row of `Gauges`."""
+
+    name: str
+    what: str
+    aim: Aim | None = None
+    unit: str = attrs.field(default="", kw_only=True)
+
+
+@attrs.frozen
+class Gauges:
+    """Rows that are no ratios of times, and come from one and the same run.
+
+    `measure` is told whether rough figures will do, and gives for each dial, in their order, what
+    it showed in each round, the same number of times for all.
+    """
+
+    dials: Sequence[Dial]
+    measure: Callable[[bool], Sequence[Sequence[float]]]
+    processes: int = attrs.field(default=1, kw_only=True)
+
+    def names(self) -> list[str]:
+        """A row for each dial."""
+        return [dial.name for dial in self.dials]
+
+    def run(self, pick: Pick, *, quick: bool) -> Iterator[Result]:
+        """Measure all, and give what is wanted."""
+        wanted = [dial for dial in self.dials if pick(dial.name)]
+        if not wanted:
+            return
+        try:
+            with collector_off():
+                shown = dict(zip(self.dials, self.measure(quick), strict=True))
+        except Absent as why:
+            for dial in wanted:
+                yield without_figure(dial.name, dial.what, dial.aim, why, dial.unit)
+            return
+        for dial in wanted:
+            low, middle, high = _quartiles(shown[dial])
+            yield Result(dial.name, dial.what, dial.aim, middle, low, high, unit=dial.unit)
+
+
+def _quartiles(figures: Sequence[float]) -> list[float]:
+    return quantiles(figures, n=4) if len(figures) > 1 else [*figures] * 3
 
 
 @contextmanager

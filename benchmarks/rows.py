@@ -17,11 +17,12 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from fnmatch import fnmatchcase
 
-from . import calls, fairness, memory, scale, tasks, threads
+from . import calls, fairness, memory, peers, routes, scale, storms, tasks, threads
 from .harness import Bench, Result, merge
 
-IDEAS = (calls, scale, threads, fairness, memory, tasks)
+IDEAS = (calls, routes, scale, threads, fairness, memory, tasks, storms, peers)
 BENCHES: list[Bench] = [bench for idea in IDEAS for bench in idea.BENCHES]
+LIBRARIES = peers.LIBRARIES
 NAMES = [name for bench in BENCHES for name in bench.names()]
 
 

@@ -6,6 +6,7 @@ Owns the words of the output, and what is said of the machine.  Refuses to measu
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import sys
@@ -23,7 +24,7 @@ HEAD = ("name", "measured / against", "aim", "figure", "quartiles", "ns", "")
 def line(cells: Iterable[str]) -> str:
     """One line of the table, in columns that fit."""
     name, what, aim, figure, quartiles, took, verdict = cells
-    text = f"{name:<22} {what:<49} {aim:>8} {figure:>10} {quartiles:>15} {took:>17}  {verdict}"
+    text = f"{name:<30} {what:<54} {aim:>7} {figure:>10} {quartiles:>15} {took:>17}  {verdict}"
     return text.rstrip()
 
 
@@ -34,7 +35,7 @@ def head() -> str:
 
 def row(result: Result, before: Mapping[str, float]) -> str:
     """A result as a line, with the figure of an earlier run at its end where there is one."""
-    verdict = VERDICTS[result.met]
+    verdict = result.absent or VERDICTS[result.met]
     if result.name in before:
         verdict += f"  (before: {_figure(before[result.name], result.unit)})"
     return line(
@@ -42,21 +43,31 @@ def row(result: Result, before: Mapping[str, float]) -> str:
             result.name,
             result.what,
             "" if result.aim is None else str(result.aim),
-            _figure(result.measured, result.unit),
-            "" if result.low == result.high else f"{_figure(result.low)} .. {_figure(result.high)}",
+            "" if result.absent else _figure(result.measured, result.unit),
+            _spread(result),
             "" if result.took is None else " / ".join(f"{1e9 * s:,.0f}" for s in result.took),
             verdict,
         )
     )
 
 
+def _spread(result: Result) -> str:
+    if result.absent or result.low == result.high:
+        return ""
+    return f"{_figure(result.low)} .. {_figure(result.high)}"
+
+
 def _figure(value: float, unit: str = "") -> str:
-    text = f"{value:.0f}" if value >= 100 else f"{value:.3f}"
+    counted = unit not in {"", "x"} and value.is_integer()
+    text = f"{value:.0f}" if value >= 100 or counted else f"{value:.3f}"
     return f"{text} {unit}".rstrip()
 
 
-def machine() -> dict[str, Any]:
-    """What the figures hold for: the machine, how busy it is, and the versions."""
+def machine(libraries: Iterable[str] = ()) -> dict[str, Any]:
+    """What the figures hold for: the machine, how busy it is, and the versions.
+
+    `libraries` are distributions whose versions matter beside connpool's own.
+    """
     return {
         "machine": platform.platform(),
         "processor": _processor(),
@@ -65,6 +76,7 @@ def machine() -> dict[str, Any]:
         "python": f"{platform.python_implementation()} {sys.version}",
         "connpool": _version("connpool"),
         "attrs": _version("attrs"),
+        "libraries": {name: _version(name) for name in libraries},
     }
 
 
@@ -92,7 +104,11 @@ def foot(facts: Mapping[str, Any]) -> str:
 
 
 def _fact(value: Any) -> str:
-    return " ".join(f"{part:.2f}" for part in value) if isinstance(value, list) else f"{value}"
+    if isinstance(value, list):
+        return " ".join(f"{part:.2f}" for part in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {part}" for name, part in value.items())
+    return f"{value}"
 
 
 def save(path: Path, results: Iterable[Result], facts: Mapping[str, Any], *, quick: bool) -> None:
@@ -102,12 +118,13 @@ def save(path: Path, results: Iterable[Result], facts: Mapping[str, Any], *, qui
             "name": result.name,
             "what": result.what,
             "aim": None if result.aim is None else str(result.aim),
-            "measured": result.measured,
-            "low": result.low,
-            "high": result.high,
+            "measured": _number(result.measured),
+            "low": _number(result.low),
+            "high": _number(result.high),
             "unit": result.unit,
             "seconds": result.took,
             "met": result.met,
+            "absent": result.absent or None,
         }
         for result in results
     ]
@@ -115,6 +132,12 @@ def save(path: Path, results: Iterable[Result], facts: Mapping[str, Any], *, qui
     path.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
 
 
+def _number(figure: float) -> float | None:
+    """JSON has no nan."""
+    return None if math.isnan(figure) else figure
+
+
 def load(path: Path) -> dict[str, float]:
-    """The figures of an earlier run, by name."""
-    return {row["name"]: row["measured"] for row in json.loads(path.read_text("utf-8"))["rows"]}
+    """The figures of an earlier run, by name; a row that had none is left out."""
+    rows = json.loads(path.read_text("utf-8"))["rows"]
+    return {row["name"]: row["measured"] for row in rows if row["measured"] is not None}

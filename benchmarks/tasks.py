@@ -22,6 +22,7 @@ from .conns import TTL
 from .harness import Bench, Heat, Row, Work, at_least, at_most
 
 Job = Callable[[int], Awaitable[None]]
+Serve = Callable[[Job], Awaitable[None]]
 
 CROWD, CONNS = 1_000, 10
 
@@ -54,7 +55,7 @@ class Yielding(Trivial):
 
 
 @contextmanager
-def hosted(host: Callable[[Callable[[Job], Awaitable[None]]], Awaitable[None]]) -> Iterator[Work]:
+def hosted(host: Callable[[Serve], Awaitable[None]]) -> Iterator[Work]:
     """Work done by a task that `host` is run in: it is given a function to serve jobs with."""
     with asyncio.Runner() as runner:
         loop = runner.get_loop()
@@ -69,7 +70,10 @@ def hosted(host: Callable[[Callable[[Job], Awaitable[None]]], Awaitable[None]]) 
         async def ask(count: int) -> None:
             done = loop.create_future()
             orders.put_nowait((count, done))
-            await done
+            await asyncio.wait((done, task), return_when=asyncio.FIRST_COMPLETED)
+            if not done.done():
+                task.result()  # the host has failed, and says why
+                raise RuntimeError("the host has left")
 
         async def begin() -> asyncio.Task[None]:
             async def live() -> None:
@@ -82,7 +86,8 @@ def hosted(host: Callable[[Callable[[Job], Awaitable[None]]], Awaitable[None]]) 
             yield lambda count: runner.run(ask(count))
         finally:
             orders.put_nowait(None)
-            loop.run_until_complete(task)
+            loop.run_until_complete(asyncio.wait((task,)))
+        task.result()
 
 
 @contextmanager
@@ -91,7 +96,7 @@ def pooled(
 ) -> Iterator[Work]:
     """Calls through an AsyncPool of conns, by `crowd` tasks."""
 
-    async def host(serve: Callable[[Job], Awaitable[None]]) -> None:
+    async def host(serve: Serve) -> None:
         async with AsyncPool(name="benchmark", timeout=None if crowd == 1 else 3600) as pool:
             for number in range(conns):
                 await pool.put(kind(f"r{number % resources}"), ttl=TTL)
@@ -112,7 +117,7 @@ def pooled(
 def queued(conns: int = CONNS, *, kind: type[Trivial] = Trivial, crowd: int = 1) -> Iterator[Work]:
     """The same calls around an asyncio.Queue of conns."""
 
-    async def host(serve: Callable[[Job], Awaitable[None]]) -> None:
+    async def host(serve: Serve) -> None:
         queue: asyncio.Queue[Trivial] = asyncio.Queue()
         for _ in range(conns):
             queue.put_nowait(kind())
