@@ -110,11 +110,11 @@ class AsyncBackstage(Face):
 
     # -- opening and closing the pool ----------------------------------------------------------
 
-    def _lost(self, entry: Entry, life: int, error: BaseException | None = None) -> None:
+    def _lost(self, entry: Entry, born: float | None, error: BaseException | None = None) -> None:
         if get_ident() == self._thread:
-            super()._lost(entry, life, error)
+            super()._lost(entry, born, error)
         elif self._thread is not None:  # a conn may learn of it in a thread of its own
-            self._call_soon(super()._lost, entry, life, error)
+            self._call_soon(super()._lost, entry, born, error)
 
     async def _enter(self) -> None:
         if self._thread is not None:

@@ -109,11 +109,10 @@ class Life(Care):
         if entry.state is REVIVING:
             self._tally.revived += 1
         entry.last_init, entry.last_call = now, None
-        entry.lives += 1
         entry.rest_until = now + rest if rest else now
         entry.broken, entry.reason = False, ""
         self._set_ttl(entry, now)
-        entry.checks, entry.lends, entry.resets = what.checks, what.lends, what.resets
+        entry.learn(what)
         self._regroup(entry, what, now)
         self._blame(entry, None, now)  # it is well again: what went wrong explains nothing any more
         self._plan_ping(entry, now)
@@ -173,9 +172,8 @@ class Life(Care):
 
     def _try_later(self, entry: Entry, error: BaseException, now: float) -> None:
         self._blame(entry, error, now)
-        entry.falter()
         # The first failure of a streak is the death itself.
-        attempt = max(1, entry.streak - 1)
+        attempt = max(1, entry.falter() - 1)
         wait = revive.after_failure(error, attempt, self.options.backoff, self._rng)
         if math.isinf(wait):
             self._tally.ended[outcome.GAVE_UP] += 1
@@ -242,13 +240,13 @@ class Life(Care):
 
         One that its user has spoilt has not.
         """
+        if reason in outcome.BROKEN - outcome.LOST:
+            return now
         if reason not in outcome.LOST:
             assert entry.last_init is not None
             return max(now, entry.last_init + SHORTEST_LIFE)
-        entry.falter()
-        if entry.streak == 1:
-            return now
-        return now + self.options.backoff.delay(entry.streak - 1, self._rng)
+        streak = entry.falter()
+        return now if streak == 1 else now + self.options.backoff.delay(streak - 1, self._rng)
 
     def _blame(self, entry: Entry, error: BaseException | None, now: float) -> None:
         """Remember the failure for those who will ask why they waited in vain."""

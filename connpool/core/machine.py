@@ -109,7 +109,7 @@ class Core(Leasing):
         entry.in_use -= 1
         if entry.users:
             entry.users.remove(who)
-        if entry.shaky:
+        if entry.trouble is not None:
             entry.recover()
         group = entry.group
         if entry.state is not READY or group is None or now >= self.due or self._starved:
@@ -258,9 +258,9 @@ class Core(Leasing):
             self._tally.moved += 1
             if ended.refused:
                 self._tally.busy += 1
-                entry.refusals += 1
-                entry.shaky = True
-                return revive.after_refusal(ended.rest, entry.refusals)
+                trouble = entry.troubled()
+                trouble.refusals += 1
+                return revive.after_refusal(ended.rest, trouble.refusals)
             return 0.0
         stat = entry.stat(method)
         if ended.error is None:
@@ -268,8 +268,7 @@ class Core(Leasing):
             entry.recover()
             return ended.rest
         stat.errors += 1
-        entry.failures += 1
-        entry.shaky = True
+        entry.troubled().failures += 1
         return max(ended.rest, self._charge(entry, method, started, now))
 
     def _charge(self, entry: Entry, method: Hashable, started: float, now: float) -> float:
@@ -279,7 +278,7 @@ class Core(Leasing):
         like this it gets the share of a healthy one and no more.  Without peers nobody gains.
         """
         group = entry.group
-        if entry.failures < SUSPICIOUS or group is None:
+        if entry.troubled().failures < SUSPICIOUS or group is None:
             return 0.0
         peers = [e for _, e in islice(group.members.items(), WINDOW) if e is not entry]
         if all(peer.mean(method) is None for peer in peers):

@@ -43,7 +43,8 @@ def _entry(core: Core, entry: Entry, now: float) -> None:
     assert entry.state is not State.GONE
     assert entry.users is None or len(entry.users) == entry.in_use
     assert entry.users is not None or entry.in_use <= 1
-    assert entry.shaky == bool(entry.streak or entry.failures or entry.refusals)
+    trouble = entry.trouble
+    assert trouble is None or trouble.streak or trouble.failures or trouble.refusals
     if entry.permit is not None:
         assert entry.permit in core.permits
         assert entry.state not in LIVE or entry.permit.work is Work.CHECK
