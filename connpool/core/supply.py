@@ -17,7 +17,7 @@ import attrs
 from ..conn import seconds
 from ..errors import show
 from .options import check_limit, check_revive, check_ttl
-from .revive import Backoff, after_failure
+from .revive import Backoff, advice, after_failure
 
 # While somebody waits, pauses between attempts grow no longer than this many seconds: the caller's
 # patience is 30 by default, and a server that is back should not find everybody gone.
@@ -82,6 +82,7 @@ class Supply:
     owed: int = 0
     failures: int = 0
     retry_at: float = -math.inf
+    advised: bool = False  # the conn itself has said how long to pause
     young: int = 0
     litter: int = 0
     over: BaseException | None = None
@@ -191,6 +192,7 @@ class Supply:
         self.unborn -= 1
         if self.failures:
             self.failures = 0
+            self.advised = False
             self.retry_at = -math.inf
 
     def failed(
@@ -205,14 +207,17 @@ class Supply:
         self.unborn -= 1
         self.failures += 1
         wait = after_failure(error, self.failures, backoff, rng)
+        self.advised = advice(error) is not None
         if math.isinf(wait):
             self.over = error
         else:
-            self.retry_at = now + (min(wait, WANTED) if waiting else wait)
+            self.retry_at = now + (min(wait, WANTED) if waiting and not self.advised else wait)
 
     def hurry(self, now: float) -> None:
-        """Somebody has begun to wait: a long pause is cut short."""
-        self.retry_at = min(self.retry_at, now + WANTED)
+        """Somebody has begun to wait: a long pause is cut short, unless the conn has asked for it,
+        who must know what its server can bear."""
+        if not self.advised:
+            self.retry_at = min(self.retry_at, now + WANTED)
 
     def lifetime(self, rng: Callable[[], float]) -> float | None:
         """The ttl of the next one: spread, and only ever shortened."""

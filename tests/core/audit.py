@@ -138,7 +138,7 @@ def _supply(core: Core, supply: Supply, listing: Listing, now: float) -> None:
         assert supply.alarm <= now + WANTED
     if supply.retry_at > now and supply.wanted(waiting, supply.retry_at):
         assert supply.alarm <= supply.retry_at, "a supply pauses, and nothing will wake it"
-        assert not waiting or supply.retry_at <= now + WANTED
+        assert not waiting or supply.advised or supply.retry_at <= now + WANTED
 
 
 def _passes(core: Core, ticket: Ticket, entry: Entry, now: float) -> bool:
