@@ -107,7 +107,7 @@ ROOMS: dict[str, Room] = {
     # those over other people's libraries, each with its extra
     ".adapters.*postgres*": Room(".conn .errors .adapters.postgres*", libraries="psycopg"),
     ".adapters.*redis*": Room(".conn .errors .adapters.redis*", libraries="redis"),
-    ".adapters.*http*": Room(".conn .errors .adapters.http*", libraries="httpx"),
+    ".adapters.*http*": Room(".conn .errors .adapters.http*", libraries="anyio httpx"),
     ".adapters.*websocket*": Room(
         ".conn .errors .adapters.websocket*", libraries="anyio websockets"
     ),

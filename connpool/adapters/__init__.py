@@ -7,15 +7,12 @@ Nothing is re-exported here, so that a transport whose library is missing harms 
     from connpool.adapters.agent import AgentConn
     from connpool.adapters.text import TextConn
 
-What a thread's `Pool` takes needs no event loop; its twins for an `AsyncPool` are in modules whose
-names begin with "async"::
+What a thread's `Pool` takes needs no event loop.  The twins for an `AsyncPool` of the two that
+need no library beside our own are in modules whose names begin with "async"; those over a library
+are in the same module, since that is loaded anyway::
 
     from connpool.adapters.async_agent import AsyncAgentConn
-    from connpool.adapters.async_text import AsyncTextConn
+    from connpool.adapters.postgres import AsyncPostgresConn, PostgresConn
 
-What a thread's `Pool` takes needs no event loop; its twins for an `AsyncPool` are in modules whose
-names begin with "async"::
-
-    from connpool.adapters.async_agent import AsyncAgentConn
-    from connpool.adapters.async_text import AsyncTextConn
+Each library is an extra: ``pip install "connpool[postgres,redis,http,websocket,grpc]"``.
 """

@@ -1,4 +1,5 @@
-"""Testing aids for whoever uses a pool: a clock to turn by hand, conns that follow a script.
+"""Testing aids for whoever uses a pool: a clock to turn by hand, conns that follow a script, a
+proxy that misbehaves.
 
 Owns the names that tests import.  Refuses to know what is tested: nothing in here needs a test
 framework, and nothing in here sleeps.
@@ -27,7 +28,8 @@ AssertionError: the script of ScriptedConn('line') was not followed: 1 of call l
 """
 
 from .clock import ManualClock
+from .proxy import FaultProxy
 from .scripts import ScriptedAsyncConn, ScriptedConn
 from .steps import Do, Hang
 
-__all__ = ["Do", "Hang", "ManualClock", "ScriptedAsyncConn", "ScriptedConn"]
+__all__ = ["Do", "FaultProxy", "Hang", "ManualClock", "ScriptedAsyncConn", "ScriptedConn"]

@@ -26,6 +26,8 @@ class _Script:
         *,
         init: Iterable[Any] | None = None,
         check: Iterable[Any] | None = None,
+        lend: Iterable[Any] | None = None,
+        reset: Iterable[Any] | None = None,
         close: Iterable[Any] | None = None,
         methods: Any = ("say",),
         capacity: Any = 1,
@@ -37,12 +39,30 @@ class _Script:
         self.offers = methods
         self.inits: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
         self.calls: list[tuple[Any, Any]] = []
-        self.checks = self.closes = 0
+        self.checks = self.lends = self.resets = self.closes = 0
         self.opened = self.running = self.most = 0
         self._guard = threading.Lock()
-        steps = {"init": init, "call": call, "check": check, "close": close}
+        steps = {
+            "init": init,
+            "call": call,
+            "check": check,
+            "lend": lend,
+            "reset": reset,
+            "close": close,
+        }
         self._steps = {what: deque(s) for what, s in steps.items() if s is not None}
         self._unforeseen: list[str] = []
+        # A pool looks whether a conn has these two: without a script it has not.
+        if lend is not None:
+            self.lend = self._lend
+        if reset is not None:
+            self.reset = self._reset
+
+    def _lend(self) -> Any:
+        raise NotImplementedError
+
+    def _reset(self) -> Any:
+        raise NotImplementedError
 
     def assert_drained(self) -> None:
         """Fail unless every step was taken, and nothing was asked that no step was there for."""
@@ -84,6 +104,8 @@ class ScriptedConn(_Script):
         resource: what it talks to; a hashable, or a list or set of them.
         call, init, check, close: the steps of each, one for each time it is called.  Without any,
             call answers its payload, init and close do nothing, and check says that all is well.
+        lend, reset: the same; without any, the conn has no such method.  What a step of lend
+            answers is what the user of a checkout gets.
         methods: what its `methods` gives; the attribute `offers` changes it later.
         capacity, survives_cancel: see `connpool.Conn`.
 
@@ -91,9 +113,9 @@ class ScriptedConn(_Script):
     `Reply` says that the conn is to rest or is closed in good order, a number from init is its
     first rest.  `Closed`, `Busy`, `InitError` and `CallError` are errors like others.
 
-    What happened is in `inits` (arguments), `calls` (method and payload), `checks` and `closes`
-    (how often); `opened` is how many inits have succeeded, `running` how many calls run now, `most`
-    how many did at once.
+    What happened is in `inits` (arguments), `calls` (method and payload), `checks`, `lends`,
+    `resets` and `closes` (how often); `opened` is how many inits have succeeded, `running` how many
+    calls run now, `most` how many did at once.
 
     >>> from connpool import Closed
     >>> conn = ScriptedConn("line", [Closed("gone")], init=[OSError("refused"), None])
@@ -130,6 +152,16 @@ class ScriptedConn(_Script):
         self.checks += 1
         return perform(self._next("check", True))
 
+    def _lend(self) -> Any:
+        """The next step of lend."""
+        self.lends += 1
+        return perform(self._next("lend"))
+
+    def _reset(self) -> Any:
+        """The next step of reset."""
+        self.resets += 1
+        return perform(self._next("reset"))
+
     def close(self) -> Any:
         """The next step of close."""
         self.closes += 1
@@ -140,7 +172,8 @@ class ScriptedAsyncConn(_Script):
     """The same as an `AsyncConn`, for asyncio and for trio.
 
     Parameters:
-        resource, call, init, check, close, methods, capacity, survives_cancel: see `ScriptedConn`.
+        resource, call, init, check, lend, reset, close, methods, capacity, survives_cancel: see
+            `ScriptedConn`.
 
     >>> import asyncio
     >>> conn = ScriptedAsyncConn("line", ["hello"])
@@ -164,6 +197,14 @@ class ScriptedAsyncConn(_Script):
     async def check(self) -> Any:
         self.checks += 1
         return await perform_async(self._next("check", True))
+
+    async def _lend(self) -> Any:
+        self.lends += 1
+        return await perform_async(self._next("lend"))
+
+    async def _reset(self) -> Any:
+        self.resets += 1
+        return await perform_async(self._next("reset"))
 
     async def close(self) -> Any:
         self.closes += 1

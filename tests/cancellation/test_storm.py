@@ -1,4 +1,5 @@
-"""A storm of calls that are cancelled, over conns that misbehave; then the pool must be whole.
+"""A storm of calls and checkouts that are cancelled, over conns that misbehave; then the pool must
+be whole.
 
 Six seeds by default.  For a hundred, of ten thousand calls each::
 
@@ -8,6 +9,7 @@ Six seeds by default.  For a hundred, of ten thousand calls each::
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 from collections import Counter
@@ -136,6 +138,30 @@ class Cloud:
             )
         return None
 
+    async def lend(self, dice: float) -> None:
+        """An act of those that can be lent."""
+        if dice < 0.02:
+            await hang()
+        if dice < 0.12:
+            raise self.chance.choice([Closed(), Trouble(), OSError("torn")])
+        if dice < 0.4:
+            await self._linger()
+
+    async def reset(self, dice: float) -> None:
+        """An act of those that can be made clean."""
+        if dice < 0.02:
+            await hang()
+        if dice < 0.1:
+            raise self.chance.choice([Trouble(), OSError("torn")])
+        if dice < 0.5:
+            await self._linger()
+
+    async def block(self) -> None:
+        """What somebody does who has checked a conn out."""
+        await self._linger()
+        if self.chance.random() < 0.1:
+            raise self.chance.choice([Trouble(), OSError("torn"), CallError("no", closed=True)])
+
     def reply(self, value: Any) -> Any:
         """An answer, now and then in a wrapping."""
         dice = 0.5 if self.calm else self.chance.random()
@@ -148,9 +174,38 @@ class Weathered(Line):
     """A conn under a cloud."""
 
     cloud: Cloud
+    whole = False  # somebody has it for himself
 
     async def call(self, method: str, payload: Any = None) -> Any:
+        if self.whole:
+            self.faults.append("called while somebody had it for himself")
         return self.cloud.reply(await super().call(method, payload))
+
+    async def use(self, *, shared: bool) -> None:
+        """What is done in a block."""
+        self.inside += 1
+        if self.inside > (self.capacity if shared else 1) or self.whole:
+            self.faults.append("held by too many")
+        self.whole = not shared
+        try:
+            await self.cloud.block()
+        finally:
+            self.inside -= 1
+            if not shared:
+                self.whole = False
+
+
+class Lent(Weathered):
+    """One that is asked when it is lent, and made clean when it is back."""
+
+    async def lend(self) -> Lent:
+        await self.cloud.chosen(self.cloud.lend)()
+        return self
+
+    async def reset(self) -> None:
+        if not self.is_open or self.inside:
+            self.faults.append("reset while it was closed or in use")
+        await self.cloud.chosen(self.cloud.reset)()
 
 
 class Storm:
@@ -167,6 +222,7 @@ class Storm:
             name="storm",
             timeout=2.0,
             connect_timeout=0.5,
+            check_after=self.chance.choice([None, 0, 0.05]),
             max_size=None if self.made else 2 * CONNS,
             backoff=Backoff(first=0.01, factor=1.5, jitter=0.2, most=0.1),
         )
@@ -193,9 +249,11 @@ class Storm:
             self.cloud.calm = True
             await until(lambda: at_rest(self.pool), within=30)
             assert await fill(self.pool) >= CONNS
+            await self.have_all("line")
             if self.made:
                 await fill_supply(self.pool, "made", self.made)
                 await until(lambda: at_rest(self.pool), within=30)
+                await self.have_all("made")
             assert at_rest(self.pool)
             for line in self.lines:
                 line.audit()
@@ -204,13 +262,20 @@ class Storm:
             assert not line.is_open
         return self.ends
 
+    async def have_all(self, resource: str) -> None:
+        """Check out every conn at the same time, each for oneself."""
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in self.pool.infos(resource):
+                line = await stack.enter_async_context(self.pool.checkout(resource, timeout=0))
+                assert not line.inside
+
     def line_of_one(self) -> Line:
         """One more conn, that carries one call at once."""
         return self.line(1)
 
     def line(self, capacity: int = 0) -> Line:
         """One more conn."""
-        line = Weathered(
+        line = self.chance.choice([Weathered, Lent])(
             capacity=capacity or self.chance.choice([1, 1, 3]),
             survives_cancel=self.chance.random() < 0.2,
         )
@@ -223,7 +288,8 @@ class Storm:
         """Call and call again."""
         while self.left > 0:
             self.left -= 1
-            doing = self.chance.choices([self.call, self.add, self.take_out], [95, 4, 1])[0]
+            acts = [self.call, self.hold, self.add, self.take_out]
+            doing = self.chance.choices(acts, [65, 30, 4, 1])[0]
             try:
                 await self.chance.choice(self.ways)(self, doing)
                 self.ends["done"] += 1
@@ -246,6 +312,18 @@ class Storm:
             return
         assert answered is asked, "it got somebody else's answer"
         self.ends["answered"] += 1
+
+    async def hold(self) -> None:
+        """A checkout, of a whole conn or of a place."""
+        resource = "made" if self.made and self.chance.random() < 0.4 else "line"
+        timeout, shared = self.chance.choice(PATIENCE), self.chance.random() < 0.5
+        try:
+            async with self.pool.checkout(resource, timeout=timeout, shared=shared) as line:
+                await line.use(shared=shared)
+        except ResourceError:
+            assert timeout is not ...
+            return
+        self.ends["held"] += 1
 
     async def add(self) -> None:
         """One more conn, for a while."""
@@ -368,7 +446,10 @@ def test_a_storm_of_cancellations_loses_no_place(backend: str, seed: int) -> Non
 
     ends = run(backend, story, seed=seed)
     # It was a storm: calls were answered, and each way of cancelling hit some.
-    assert min(ends[end] for end in ("done", "scope", "TimeoutError", "sibling")) > CALLS // 100
+    assert (
+        min(ends[end] for end in ("done", "held", "scope", "TimeoutError", "sibling"))
+        > CALLS // 100
+    )
     assert backend == "trio" or ends["task"] > CALLS // 100
 
 

@@ -27,6 +27,7 @@ import pytest
 import connpool
 from connpool import Pool
 from connpool.testing import Hang, ManualClock, ScriptedAsyncConn, ScriptedConn
+from connpool.testing.steps import perform, perform_async
 
 P = ParamSpec("P")
 AnyConn = ScriptedConn | ScriptedAsyncConn
@@ -44,6 +45,7 @@ class Handle:
         self._value: Any = None
         self._error: BaseException | None = None
         self.scope: anyio.CancelScope | None = None
+        self.thread: threading.Thread | None = None
 
     def keep(self, value: Any = None, error: BaseException | None = None) -> None:
         """It has ended."""
@@ -143,6 +145,43 @@ class World:
         await self.until(lambda: pool.waiting > before or handle.done)
         return handle
 
+    def lease(self, pool: PoolFace, *args: Any, **kwargs: Any) -> Held:
+        """A checkout, to be used with `async with` in every world."""
+        return self.held(pool.bare.checkout(*args, **kwargs))
+
+    def held(self, checkout: Any) -> Held:
+        """The same for one that was made already."""
+        return Held(checkout)
+
+    async def hold(self, step: Any, pool: PoolFace, *args: Any, **kwargs: Any) -> Any:
+        """Check a conn out, do a step with it (raise it, hang in it), and give what was lent."""
+        async with self.lease(pool, *args, **kwargs) as lent:
+            await self.perform(step)
+            return lent
+
+    async def holding(self, hang: Hang, pool: PoolFace, *args: Any, **kwargs: Any) -> Handle:
+        """Somebody who has checked a conn out, and stays in `hang`."""
+        before = hang.inside
+        handle = self.start(self.hold, hang, pool, *args, **kwargs)
+        await self.until(lambda: hang.inside > before or handle.done)
+        return handle
+
+    async def in_line(self, step: Any, pool: PoolFace, *args: Any, **kwargs: Any) -> Handle:
+        """Somebody who waits in line to check a conn out, and to do a step with it."""
+        before = pool.waiting
+        handle = self.start(self.hold, step, pool, *args, **kwargs)
+        await self.until(lambda: pool.waiting > before or handle.done)
+        return handle
+
+    async def perform(self, step: Any) -> Any:
+        """Do a step, as a scripted conn of this world would."""
+        return await perform_async(step)
+
+    async def gone(self, handle: Handle) -> None:
+        """Wait until the thread or task itself has ended."""
+        await handle.end()
+        await self._pause()
+
     async def advance(self, seconds: float, *pools: PoolFace) -> None:
         """Let time pass, and all the pools (or these) do what is due."""
         self.clock.advance(seconds)
@@ -194,6 +233,26 @@ class World:
     async def _end(self) -> None:
         """Close the pools for good, and see everything in the background end."""
         raise NotImplementedError
+
+
+class Held:
+    """A checkout of either kind: `async with` begins and ends it, the rest is its own."""
+
+    def __init__(self, bare: Any) -> None:
+        self.bare = bare
+
+    async def __aenter__(self) -> Any:
+        if hasattr(self.bare, "__enter__"):
+            return self.bare.__enter__()
+        return await self.bare.__aenter__()
+
+    async def __aexit__(self, *args: Any) -> Any:
+        if hasattr(self.bare, "__exit__"):
+            return self.bare.__exit__(*args)
+        return await self.bare.__aexit__(*args)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.bare, name)
 
 
 class Works:
@@ -356,10 +415,19 @@ class Threads(World):
             except BaseException as error:
                 handle.keep(error=error)
 
-        thread = threading.Thread(target=run, daemon=True)
+        handle.thread = thread = threading.Thread(target=run, daemon=True)
         self._threads.append(thread)
         thread.start()
         return handle
+
+    async def perform(self, step: Any) -> Any:
+        return perform(step)
+
+    async def gone(self, handle: Handle) -> None:
+        thread = handle.thread
+        assert thread is not None
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
 
     def plain(self, function: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
         return lambda *args, **kwargs: run_through(function(*args, **kwargs))

@@ -1,0 +1,250 @@
+"""The line: who is served in which order, who waits, and who is told that it is in vain.
+
+Owns the rules about callers.  Refuses to know what becomes of conns.
+
+Invariant: the order of arrival is counted here; a call that moves keeps its number.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from typing import TYPE_CHECKING
+
+from ..core import ANY, Core, Entry, Options, State
+from ..errors import (
+    FilterError,
+    MethodError,
+    NestedCall,
+    PoolClosed,
+    PoolError,
+    PoolFull,
+    PoolTimeout,
+    ResourceError,
+)
+from .sim_cards import HOPEFUL, LIVE, Card, Source
+from .sim_conduct import Conduct
+
+if TYPE_CHECKING:
+    from .sim_wishes import Caller
+
+LOOKUPS = (ResourceError, MethodError, FilterError)
+
+
+def _order(caller: Caller) -> int:
+    return caller.order
+
+
+class Line(Conduct):
+    """The fourth storey of the ledger."""
+
+    def __init__(self, core: Core, options: Options) -> None:
+        super().__init__(core, options)
+        self.arrivals = 0
+        self.in_vain: list[Caller] = []  # those who were told in this step that nothing can come
+
+    # -- served --------------------------------------------------------------------------------
+
+    def number(self, caller: Caller) -> None:
+        """A caller has come so far that others may come after him."""
+        if caller.order < 0:
+            self.arrivals += 1
+            caller.order = self.arrivals
+
+    def lent(self, caller: Caller, entry: Entry) -> None:
+        """A caller, in line or new, was given a place."""
+        card = self.cards.get(entry)
+        if card is None:
+            self.fail(8, f"{caller} was given conn {entry.id}, which has left")
+        if caller.queued:
+            self.leaves(caller)
+            if self.now > caller.deadline:
+                self.fail(7, f"{caller} was served {self.now - caller.deadline:.3f} s too late")
+        self.number(caller)
+        if self.line:
+            self._check_turn(caller, card)
+        self._check_fit(caller, card)
+        self.takes(caller, card)
+
+    def _check_turn(self, caller: Caller, card: Card) -> None:
+        for other in self.line:
+            if other.order >= caller.order:
+                break
+            if other.deadline < self.now or not (card.able(other) and card.room_for(other)):
+                continue
+            if other.moved and caller.moved and other.arrived == caller.arrived:
+                continue  # which of them came first cannot be told
+            self.fail(4, f"{caller} was given conn {card.id}, for which {other} had waited longer")
+
+    def _check_fit(self, caller: Caller, card: Card) -> None:
+        earlier = card.told_in != self.looks  # or he may have been served first, in the same step
+        if card.condemned and earlier:
+            self.fail(8, f"{caller} was given conn {card.id}, which is to leave: {card.condemned}")
+        if self.now >= card.expires:
+            self.fail(7, f"{caller} was given conn {card.id}, expired at {card.expires:.3f}")
+        if self.now < card.rests and earlier:
+            self.fail(11, f"{caller} was given conn {card.id}, which rests till {card.rests:.3f}")
+        if card.permit is not None:
+            self.fail(
+                11, f"{caller} was given conn {card.id} while it is {card.permit.work.value}ed"
+            )
+        if not card.able(caller):
+            self.fail(12, f"{caller} was given conn {card.id}, which is not what he asked for")
+
+    # -- waiting -------------------------------------------------------------------------------
+
+    def waits(self, caller: Caller) -> None:
+        """A caller stands in line."""
+        self.number(caller)
+        caller.queued = self.stirred = True
+        caller.lined_up = self.now
+        if self.closed:
+            self.fail(9, f"{caller} waits at a closed pool")
+        if caller.deadline <= self.now:
+            self.fail(7, f"{caller} has no time to wait, and waits")
+        self.counts["queued"] += caller.place is None
+        most = self.options.max_waiting
+        if most is not None and len(self.line) >= most and caller.place is None:
+            self.fail(2, f"{caller} waits with {len(self.line)} others, max_waiting is {most}")
+        insort(self.line, caller, key=_order)
+        if self._own_only(caller):
+            self.fail(5, f"{caller} waits for himself")
+
+    def leaves(self, caller: Caller) -> None:
+        """A caller is not in line any more."""
+        self.line.remove(caller)
+        caller.queued = False
+
+    def check_waiting(self, free: list[Card]) -> None:
+        """Nobody waits for what is there."""
+        for caller in self.line:
+            for card in free:
+                if caller.deadline > self.now and card.room_for(caller) and card.able(caller):
+                    self.fail(3, f"{caller} waits, and conn {card.id} is free")
+
+    def check_hopes(self) -> None:
+        """Nobody waits for what cannot come."""
+        for caller in self.line:
+            if not self.hope(caller) and not self._may_be_made(caller):
+                self.fail(12, f"{caller} waits for what can never come")
+
+    def hope(self, caller: Caller, *, waits: bool = True) -> bool:
+        """Whether something can still come that is known to serve the caller."""
+        states = HOPEFUL if waits else LIVE
+        cards = self.cards.values()
+        if any(card.seen in states and card.able(caller) for card in cards):
+            return True
+        if not waits or not self._may_be_made(caller):
+            return False
+        # Where there are conns that do not pass, another may not pass either.
+        return caller.filter is None or not any(
+            c.seen in HOPEFUL and c.names(caller.resource, caller.method) for c in cards
+        )
+
+    def _may_be_made(self, caller: Caller) -> bool:
+        """Whether a supply may make what perhaps would serve the caller."""
+        source = self.sources.get(caller.resource)
+        return source is not None and source.may_serve(caller.method)
+
+    # -- refused -------------------------------------------------------------------------------
+
+    def failed(self, caller: Caller, error: BaseException) -> None:
+        """A caller who stood in line was told that it is in vain."""
+        self.leaves(caller)
+        if isinstance(error, PoolTimeout):
+            self.counts["timeouts"] += 1
+            if self.now < caller.deadline:
+                early = caller.deadline - self.now
+                self.fail(7, f"{caller} was sent away {early:.3f} s before his time was over")
+        elif isinstance(error, PoolClosed):
+            if not self.closed:
+                self.fail(12, f"{caller} was told that the pool is closed, and it is not")
+        elif isinstance(error, LOOKUPS):
+            self.in_vain.append(caller)
+        elif caller.filter is None or isinstance(error, PoolError):
+            self.fail(10, f"{caller} was told {error!r}, which is nothing of his")
+
+    def check_refusals(self) -> None:
+        """Who was told that nothing can come was told the truth."""
+        for caller in self.in_vain:
+            if caller.deadline <= self.now or self.dismissed:
+                continue
+            able = any(
+                card.seen in HOPEFUL and card.able(caller) and card.well_in != self.looks
+                for card in self.cards.values()
+            )
+            if able or (caller.filter is None and self._may_be_made(caller)):
+                self.fail(12, f"{caller} was told that no conn can come, and one can")
+        self.in_vain.clear()
+
+    def refused(self, caller: Caller, error: BaseException) -> None:
+        """A caller was turned away at the door."""
+        if not isinstance(error, PoolError):
+            if caller.filter is None and caller.by is None:
+                self.fail(10, f"{caller} was told {error!r}, which is nothing of his")
+            return
+        if isinstance(error, PoolFull):
+            self.check_full(error, caller)
+            return
+        expected = self._truth(caller)
+        if expected is None and isinstance(error, NestedCall):
+            source = self.sources.get(caller.resource)
+            if source is not None and not all(self._is_own(c, caller) for c in source.cards):
+                return  # the pool does not count on what is being opened or closed
+        if expected is PoolTimeout:
+            self.counts["timeouts"] += 1
+        if type(error) is not expected:
+            told = "nothing" if expected is None else expected.__name__
+            self.fail(12, f"{caller} was told {error!r}; expected {told}")
+
+    def _truth(self, caller: Caller) -> type[PoolError] | None:
+        """What a caller is to be told who is not served at once, None for nothing."""
+        if self.closed:
+            return PoolClosed
+        patient = caller.deadline > self.now
+        if self.hope(caller, waits=patient):
+            if not patient:
+                return PoolTimeout
+            return NestedCall if self._own_only(caller) else None
+        states = HOPEFUL if patient else LIVE
+        known = [
+            card
+            for card in self.cards.values()
+            if card.seen in states and caller.resource in card.resources
+        ]
+        if not known:
+            return ResourceError
+        if caller.method is not ANY and all(caller.method not in c.methods for c in known):
+            return MethodError
+        return FilterError
+
+    def _own_only(self, caller: Caller) -> bool:
+        """Whether only the caller himself could give back what he waits for."""
+        if caller.who is None:
+            return False
+        source = self.sources.get(caller.resource)
+        if source is not None and not source.over and self._has_room(source):
+            return False
+        able = [c for c in self.cards.values() if c.seen in HOPEFUL and c.able(caller)]
+        return bool(able) and all(self._is_own(card, caller) for card in able)
+
+    @staticmethod
+    def _has_room(source: Source) -> bool:
+        staying = sum(card.staying for card in source.cards)
+        return staying < source.max_size or source.unborn > 0
+
+    @staticmethod
+    def _is_own(card: Card, caller: Caller) -> bool:
+        mine = [holder.who == caller.who for holder in card.holders]
+        if caller.whole:
+            return any(mine)
+        return len(mine) >= card.capacity and all(mine)
+
+
+def lendable(card: Card, now: float) -> bool:
+    """Whether a conn could be lent to somebody at `now`, as far as is known."""
+    return (
+        card.seen is State.READY
+        and not card.condemned
+        and len(card.holders) < card.capacity
+        and now < card.expires
+    )

@@ -1,0 +1,1 @@
+"""The simulator: what it plays, and what it finds."""
