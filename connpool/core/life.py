@@ -76,16 +76,22 @@ class Life(Care):
         entry.open = True
         if entry.state is OPENING and entry.supply is not None:
             self._born(entry, entry.supply, what)
+        info = None
         if entry.state is OPENING or entry.state is REVIVING:
             self._begin(entry, what, rest, now)
             if entry.supply is not None:
                 self._more_of(entry.supply, now)
-            return snapshot(entry, now)
-        if entry.state is GONE:
+            info = snapshot(entry, now)
+        elif entry.state is GONE:
             self._close(entry, outcome.POOL_CLOSED, now).info = None  # it was never announced
+        elif entry.popper is not None:  # it is his who pops it, or else goes back into service
+            self._renew(entry, what, rest, now)
+            info = snapshot(entry, now)
+            self._onward(entry, now)
         else:
             self._onward(entry, now)
-        return None
+        self._grant_openings(now)
+        return info
 
     def _born(self, entry: Entry, supply: Supply, what: Description) -> None:
         """A supplied conn has come to life."""
@@ -108,11 +114,7 @@ class Life(Care):
     def _begin(self, entry: Entry, what: Description, rest: float, now: float) -> None:
         if entry.state is REVIVING:
             self._tally.revived += 1
-        entry.last_init, entry.last_call = now, None
-        entry.rest_until = now + rest if rest else now
-        entry.broken, entry.reason = False, ""
-        self._set_ttl(entry, now)
-        entry.learn(what)
+        self._renew(entry, what, rest, now)
         self._regroup(entry, what, now)
         self._blame(entry, None, now)  # it is well again: what went wrong explains nothing any more
         self._plan_ping(entry, now)
@@ -120,6 +122,14 @@ class Life(Care):
         if not rest and entry.expires > now:
             self._serve(entry, now)
         self._rearm(entry, now)
+
+    def _renew(self, entry: Entry, what: Description, rest: float, now: float) -> None:
+        """It is as good as new: what it did before counts no more."""
+        entry.last_init, entry.last_call = now, None
+        entry.rest_until = now + rest if rest else now
+        entry.broken, entry.reason = False, ""
+        self._set_ttl(entry, now)
+        entry.learn(what)
 
     def _regroup(self, entry: Entry, what: Description, now: float) -> None:
         """List the conn under what it names now; what it named before may have changed."""
@@ -145,6 +155,7 @@ class Life(Care):
         entry = permit.entry
         self._take_back(permit, now)
         if permit.given_up:
+            self._grant_openings(now)
             return
         self._tally.open_failed += 1
         if entry.state is OPENING and entry.supply is not None:
@@ -156,6 +167,7 @@ class Life(Care):
             self._try_later(entry, error, now)
         elif entry.state is not GONE:
             self._onward(entry, now)
+        self._grant_openings(now)
 
     def _stillborn(self, entry: Entry, supply: Supply, error: BaseException, now: float) -> None:
         """A supply could not open a conn: when it tries again, or that it never will."""
@@ -260,6 +272,8 @@ class Life(Care):
         """Take the conn off the lists for good; those who waited for it look elsewhere."""
         assert entry.group is not None
         self._directory.strike(entry)
+        if entry.supply is not None:
+            entry.supply.leaving += 1
         if entry.state in LIVE:
             self.live -= 1
         move(entry, DRAINING)
@@ -271,13 +285,13 @@ class Life(Care):
 
         A broken one is closed even while it is used: that frees those who hang on it.
         """
+        entry.reason = reason or entry.reason
         if entry.permit is not None:
             return
         if entry.popper is not None:
             if not entry.in_use:
                 self._count_popped(entry.popper, now)
         elif entry.open:
-            entry.reason = reason or entry.reason
             if not entry.in_use or entry.broken:
                 if not entry.in_use:
                     self._uncount(entry)

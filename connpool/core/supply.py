@@ -57,7 +57,7 @@ def _interval(value: Any) -> float:
 class Supply:
     """Conns of one kind to one resource, made as they are needed.
 
-    `unborn` are being opened.  `owed` are those that died and are to be replaced though nobody
+    Of `size` conns `unborn` are being opened and `leaving` are on their way out.  `owed` are those that died and are to be replaced though nobody
     asks for them.  `failures` counts failed openings since the last one that went well, and until
     `retry_at` none is tried; `over` says that none will ever be tried again.  `young` counts those
     that died as soon as they were born, one after the other; conns numbered up to `litter` were
@@ -79,6 +79,7 @@ class Supply:
     alarm: float = math.inf
     size: int = 0
     unborn: int = 0
+    leaving: int = 0
     owed: int = 0
     failures: int = 0
     retry_at: float = -math.inf
@@ -122,14 +123,21 @@ class Supply:
         return self.hopeful and self.size < self.max_size
 
     @property
+    def brings_more(self) -> bool:
+        """Whether another one will come beside those that are alive: it may be opened, is being
+        opened, or will be when one that leaves has left."""
+        return self.has_room or (self.hopeful and bool(self.unborn or self.leaving))
+
+    @property
     def hopeful(self) -> bool:
         """Whether it may open another one, now or later."""
         return self.over is None and not self.withdrawn
 
     @property
     def has_spare(self) -> bool:
-        """Whether an idle one may leave: one that is not born yet does not stand in for it."""
-        return self.size - self.unborn > self.min_size
+        """Whether an idle one may leave: one that is not born yet does not stand in for it, nor one
+        that leaves itself."""
+        return self.size - self.unborn - self.leaving > self.min_size
 
     def wanted(self, waiting: int, now: float) -> int:
         """How many more to begin opening, where `waiting` callers could be served by one each.
@@ -144,7 +152,8 @@ class Supply:
         if not self.hopeful or now < self.retry_at:
             return 0
         room = self.max_size - self.size
-        asked = max(self.min_size - self.size, waiting - self.unborn, self.owed)
+        missing = self.min_size - (self.size - self.leaving)
+        asked = max(missing, waiting - self.unborn, self.owed)
         if self.failures:
             room = min(room, 1 - self.unborn)
         return max(0, min(asked, room))
