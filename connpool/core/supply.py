@@ -59,7 +59,7 @@ class Supply:
 
     Of `size` conns `unborn` are being opened and `leaving` are on their way out.  `owed` are those
     that died and are to be replaced though nobody asks for them.  `failures` counts failed openings
-    since the last one that went well, and until `retry_at` none is tried; `over` says that none will
+    since the last one that went well, and until `retry_at` none is tried; `over`: none will
     ever be tried again.  `young` counts those that died as soon as they were born, one after the
     other; conns numbered up to `litter` were there when the last of them died.
     """
