@@ -37,9 +37,10 @@ def _parser() -> argparse.ArgumentParser:
         "demo",
         help="some seconds of real load, with a server that dies and comes back",
         description="Twelve threads call three servers through one pool.  One server is killed "
-        "and comes back, one limits its callers, conns expire and are renewed.  At the end what "
-        "the servers did is compared with what the callers know.  All of it happens in this "
-        "process and on the loopback interface.",
+        "and comes back, one limits its callers, conns expire and are renewed.  Then twenty API "
+        "keys, each with a limit that has to be learnt, are used as fast as that allows.  At the "
+        "end of each scene what the servers did is compared with what the callers know.  All of "
+        "it happens in this process and on the loopback interface.",
         epilog="Exit status: 0 if servers and callers agree, 1 if they differ, 2 if the command "
         "line is wrong.  Ctrl-C ends the demo early, with the table so far.",
         allow_abbrev=False,
@@ -49,7 +50,8 @@ def _parser() -> argparse.ArgumentParser:
         type=_seconds,
         default=7.0,
         metavar="N",
-        help="how long to run (default: %(default)g)",
+        help="how long the first scene is, and the second if it is less than 4 "
+        "(default: %(default)g)",
     )
     demo.add_argument(
         "--seed",

@@ -1,7 +1,8 @@
 """A pool at work, to look at: three servers, a dozen threads, and what goes wrong between them.
 
-Owns the story: who serves, who calls, and what happens when.  Refuses to draw (`demo_screen` does)
-and to judge (`demo_ledger` does).
+Owns the story of the first scene, who serves, who calls, and what happens when; and the order of
+the two (the other one is `demo_keys`).  Refuses to draw (`demo_screen` does) and to judge
+(`demo_ledger` does).
 
 The pool is used here as a program of yours would use it; `Session`, `Demo._fill` and
 `Demo._caller` are all there is to it.
@@ -23,6 +24,7 @@ from typing import Any
 
 from . import Backoff, Info, Pool, PoolError
 from .adapters.text import TextConn
+from .demo_keys import Keys
 from .demo_ledger import Audit, Notes, Station, audit
 from .demo_screen import Ending, Glance, Row, Screen, chosen_screen, table
 
@@ -33,6 +35,7 @@ TTL = 1.2  # seconds a conn to A may live
 LOOK = 0.1  # seconds between two looks at how it goes
 LATEST_KILL = 0.4  # of all the time
 WINDOW = 10  # looks that "calls/s" goes back
+KEYS_SECONDS = 4.0  # of the second scene
 
 
 class Session(TextConn):
@@ -290,23 +293,31 @@ class Demo:
 
 
 def run(seconds: float = 7.0, seed: int | None = None) -> int:
-    """Play the demo on stdout; gives 0 where servers and callers agree, else 1.
+    """Play both scenes on stdout; gives 0 where servers and callers agree, else 1.
 
-    Ctrl-C ends it early, in good order; a second one at once.  For the main thread only.
+    The second scene, `demo_keys`, is as long as the first, but for at most `KEYS_SECONDS`.
+    Ctrl-C ends the demo early, in good order; a second one at once.  For the main thread only.
     """
     # The attempts to reach a dead server are logged; here the screen tells that story.
     logging.getLogger("connpool").addHandler(logging.NullHandler())
-    demo = Demo(seconds, random.SystemRandom().randrange(10_000) if seed is None else seed)
-    screen = chosen_screen(sys.stdout)
+    scene: Demo | Keys
+    scene = demo = Demo(seconds, random.SystemRandom().randrange(10_000) if seed is None else seed)
+    on_time = True
 
     def interrupted(*_: object) -> None:
+        nonlocal on_time
         signal.signal(signal.SIGINT, before)
-        demo.stop()
+        on_time = False
+        scene.stop()
 
     before = signal.signal(signal.SIGINT, interrupted)
     try:
-        ending = demo.play(screen)
+        ending = demo.play(chosen_screen(sys.stdout))
+        differences = ending.found.differences
+        print(*table(ending), sep="\n", flush=True)
+        if on_time:
+            scene = Keys(min(seconds, KEYS_SECONDS), sys.stdout)
+            differences += scene.play().differences
     finally:
         signal.signal(signal.SIGINT, before)
-    print(*table(ending), sep="\n")
-    return 1 if ending.found.differences else 0
+    return 1 if differences else 0

@@ -224,21 +224,26 @@ def table(end: Ending) -> Iterator[str]:
     yield ""
     yield f"After {end.elapsed:.1f} s:"
     yield ""
-    yield _row("calls answered", f"{found.answered:,}", _listed(end.done, "{} did {:,}"))
-    yield _row("in flight when B died", found.in_flight, "each caller got an error")
+    yield row("calls answered", f"{found.answered:,}", _listed(end.done, "{} did {:,}"))
+    yield row("in flight when B died", found.in_flight, "each caller got an error")
     if end.told is not None:
         yield from textwrap.wrap(f'"{end.told}"', 78, initial_indent=BLANK, subsequent_indent=BLANK)
-    yield _row("refused by the pool", found.refused, "no conn within the timeout")
-    yield _row("moved to another conn", pool.moved, f"{pool.busy} as theirs had to rest,")
-    yield _row("", "", f"{pool.moved - pool.busy} as theirs was found closed")
-    yield _row("stood in line for a conn", f"{pool.queued:,}", "first come, first served")
-    yield _row("conns opened", pool.opened, f"{pool.revived} of them revived")
-    yield _row("conns given up", sum(pool.ended.values()), _listed(pool.ended, "{} {}"))
+    yield row("refused by the pool", found.refused, "no conn within the timeout")
+    yield row("moved to another conn", pool.moved, f"{pool.busy} as theirs had to rest,")
+    yield row("", "", f"{pool.moved - pool.busy} as theirs was found closed")
+    yield row("stood in line for a conn", f"{pool.queued:,}", "first come, first served")
+    yield row("conns opened", pool.opened, f"{pool.revived} of them revived")
+    yield row("conns given up", sum(pool.ended.values()), _listed(pool.ended, "{} {}"))
     kept = end.rests - len(found.early)
-    yield _row("cooldowns respected", f"{kept} of {end.rests}", "as server C saw it")
+    yield row("cooldowns respected", f"{kept} of {end.rests}", "as server C saw it")
     half, most = (f"{1000 * percentile(end.took, percent):.1f} ms" for percent in (50, 99))
-    yield _row("a whole call, p50", half, "from asking to having the answer")
-    yield _row("a whole call, p99", most, "")
+    yield row("a whole call, p50", half, "from asking to having the answer")
+    yield row("a whole call, p99", most, "")
+    yield from verdict(found)
+
+
+def verdict(found: Audit) -> Iterator[str]:
+    """What comes below a table: both sides of the books, and whether they agree."""
     yield ""
     yield (
         f"Servers: {found.done:,} calls done.  Callers: {found.answered:,} answered, "
@@ -262,7 +267,8 @@ def _differences(found: Audit) -> Iterator[str]:
         yield ""
 
 
-def _row(what: str, figure: object, remark: str) -> str:
+def row(what: str, figure: object, remark: str) -> str:
+    """A line of a table."""
     return f"  {what:24} {figure:>9}   {remark}".rstrip()
 
 
