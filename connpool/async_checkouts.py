@@ -182,7 +182,8 @@ class AsyncCheckouts(AsyncSupplies):
                 self._forfeit(lease, ended, error)
                 if not ended.moves:
                     raise
-                cause = error
+                # Its traceback holds this frame, and so the lease, which could not be lost.
+                cause = error.with_traceback(None)
             else:
                 return given
             entry = await self._wait_for(lease, started, lease._place, cause)

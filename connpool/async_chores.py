@@ -87,7 +87,10 @@ class AsyncChores(AsyncBackstage):
 
     async def _carry_out(self, permit: Permit) -> None:
         try:
-            if permit.work is Work.OPEN:
+            if permit.given_up:  # before it was begun: the conn may be about other things by now
+                with self._turn as now:
+                    self._core.never_done(permit, now)
+            elif permit.work is Work.OPEN:
                 await self._reopen(permit)
             elif permit.work is Work.CHECK:
                 await self._ask(permit)

@@ -76,6 +76,10 @@ class Care(Openings):
             self._tally.open_failed += 1
             self._stillborn(entry, entry.supply, late, now)
 
+    def never_done(self, permit: Permit, now: float) -> None:
+        """A permit that was given up before anybody came to it."""
+        self._take_back(permit, now)
+
     def _look_after(self, entry: Entry, supply: Supply, now: float) -> None:
         """A supplied conn is idle: let it go, ask whether it is well, or leave it."""
         if now >= entry.idle_since + supply.max_idle and supply.has_spare:

@@ -126,7 +126,8 @@ class Leaving(Supplying):
                 self._withdraw(entry, now, outcome.POOL_CLOSED)
             elif entry.popper is not None:
                 entry.popper.error = PoolClosed(f"pool {self.name!r} was closed", pool=self.name)
-                self.steps.append(entry.popper)
+                if not entry.popper.done:  # or its waiter has been woken already
+                    self.steps.append(entry.popper)
                 self.unpop(entry.popper, now)
         self._end_supplies()
 

@@ -54,9 +54,13 @@ class Life(Care):
         extra: Any = None,
         ttl: float | None = None,
         revive: bool | str = False,
+        given: bool = False,
         now: float,
     ) -> Permit:
-        """A place for `conn`, and the permit to open it: `opened` or `open_failed` ends it."""
+        """A place for `conn`, and the permit to open it: `opened` or `open_failed` ends it.
+
+        `given`: it is open already.
+        """
         self.tick(now)
         if self.closed:
             raise PoolClosed(f"pool {self.name!r} is closed", pool=self.name)
@@ -66,7 +70,9 @@ class Life(Care):
         self._last_id += 1
         entry = Entry(self._last_id, conn, extra, ttl, revive, setup)
         self.entries[entry.id] = self._conns[id(conn)] = entry
-        return self._issue(Work.OPEN, entry, math.inf, now)
+        permit = self._issue(Work.OPEN, entry, math.inf, now)
+        permit.given = given
+        return permit
 
     def opened(self, permit: Permit, what: Description, rest: float, now: float) -> Info | None:
         """The conn is open.  Its picture, or None where it came too late and is closed again."""
@@ -83,13 +89,16 @@ class Life(Care):
                 self._more_of(entry.supply, now)
             info = snapshot(entry, now)
         elif entry.state is GONE:
-            self._close(entry, outcome.POOL_CLOSED, now).info = None  # it was never announced
+            if not permit.given:  # what its owner has opened is for its owner to close
+                self._close(entry, outcome.POOL_CLOSED, now).info = None  # it was never announced
         elif entry.popper is not None:  # it is his who pops it, or else goes back into service
             self._renew(entry, what, rest, now)
             info = snapshot(entry, now)
             self._onward(entry, now)
         else:
             self._onward(entry, now)
+            if entry.permit is not None:
+                entry.permit.info = None  # nor was this one
         self._grant_openings(now)
         return info
 

@@ -181,6 +181,9 @@ class Openings(Desk):
         self._starved.pop(supply, None)  # it is asked now
         if listing is None or listing.supply is not supply or self.closed:
             return
+        if supply.retry_at > now:  # the clock may have been read before the last alarm rang
+            self._arm(supply, supply.retry_at)
+            return
         if not supply.wanted(_callers(listing, supply), now) or not self._make_room(supply, now):
             return
         self._starved.pop(supply, None)  # if room had to be made
