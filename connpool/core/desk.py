@@ -5,13 +5,13 @@ Owns the meeting of entries and tickets.  Refuses to know how a conn is born or 
 Invariants: while a lendable conn can serve a waiter, that waiter does not wait; among those a conn
 can serve the first comes first; a ticket waits only while its need has a witness.  One that wants
 all places of a shared conn can be served when the conn is idle: it claims one that is not, and that
-one serves nobody behind it.
+one serves nobody behind it, but those who use it already.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from ..errors import NestedCall, PoolClosed, PoolError, PoolFull, PoolTimeout, show
@@ -34,6 +34,8 @@ class Desk(Lending):
         Who joins others that wait for the same is spared the questions they were asked.
         """
         listing = self._listings.get(ticket.resource)
+        if self.leasing and listing is not None and self._comes_before(ticket, listing, now):
+            return
         need = listing.line.find(ticket) if listing is not None else None
         if (
             need is None
@@ -65,6 +67,24 @@ class Desk(Lending):
             self._arm(self._lookout, now + LOOKOUT)
         if need.listing.supply is not None:
             self._demand(need.listing, now)
+
+    def _comes_before(self, ticket: Ticket, listing: Listing, now: float) -> bool:
+        """Grant a place of a conn that is kept for somebody, to one who was there before him, and
+        whose call was moved, or whom he waits for, since he uses the conn already."""
+        offer = listing.offers.get(ticket.method)
+        if offer is None or ticket.whole:
+            return False
+        for entry, need in _kept(offer):
+            earlier = ticket.place is not None and ticket.order < need.tickets[0].order
+            uses = ticket.who is not None and entry.held_by(ticket.who)
+            free = entry.in_use < entry.capacity
+            if free and (earlier or uses) and self._passes(ticket.filter, entry, now):
+                entry.take_place(ticket.who, now)
+                ticket.entry, ticket.standing = entry, GRANTED
+                if ticket.place is None:
+                    ticket.place = self.arrivals - 0.5
+                return True
+        return False
 
     def _open_need(self, ticket: Ticket, now: float) -> Need:
         """The need that `ticket` may join, made if it is the first of its kind."""
@@ -137,15 +157,18 @@ class Desk(Lending):
         """Take the ticket out of the line."""
         need = ticket.need
         assert need is not None
+        first = need.tickets[0] is ticket
         need.listing.line.leave(ticket, standing)
         self.waiting -= 1
-        if need.claim is not None and not need.size:
+        if first and need.claim is not None:
+            # Due at once: who leaves the line does not say what time it is.
+            self._arm(need.claim, need.claim.since)
             self._disclaim(need)
         self._directory.forget(need.listing)
 
     def _disclaim(self, need: Need) -> None:
-        """Nobody of `need` waits any more: the conn it has claimed is for others, as soon as all
-        who have run out of time are gone from the line."""
+        """The first of `need` waits no more: the conn that was kept for him is for others, as soon
+        as all who have run out of time are gone from the line, or is kept for the next."""
         entry = need.claim
         assert entry is not None
         release_claim(entry)
@@ -238,10 +261,10 @@ class Desk(Lending):
         need.size -= 1
         if not need.size:
             need.listing.line.close(need)
-            if need.claim is not None:
-                self._disclaim(need)
         elif tickets[0].standing is not QUEUED:
             need.tidy()
+        if need.claim is not None:
+            self._disclaim(need)
         self.waiting -= 1
         self.steps.append(ticket)
         return ticket
@@ -303,6 +326,16 @@ class Desk(Lending):
             if need.witness is not None:
                 return
             self._fail(ticket, refusal(listing, ticket, self.name, now))
+
+
+def _kept(offer: Offer) -> Iterator[tuple[Entry, Need]]:
+    """The conns of an offer that are kept free, and for whom."""
+    for group in offer.groups:
+        for listing in group.listings:
+            for need in listing.line.needs.values():
+                entry = need.claim
+                if entry is not None and entry.group is group:
+                    yield entry, need
 
 
 def _maybe_own(hope: Entry | Supply, who: Any) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 from . import outcome
 from .book import Book
 from .entry import READY, Entry, snapshot
+from .lending import LOOKOUT
 from .permits import Forsaken
 
 
@@ -38,7 +39,8 @@ class Leasing(Book):
         """
         if now >= self.due:
             self.tick(now)
-        self.leasing = True
+        if not self.leasing:
+            self._begin_leasing(now)
         try:
             offer = self._listings[resource].offers[method]
         except KeyError:
@@ -58,6 +60,12 @@ class Leasing(Book):
         if chosen is not None:
             self._lend(chosen, who, now, whole)
         return chosen
+
+    def _begin_leasing(self, now: float) -> None:
+        """From now on leases may be lost, and those who wait already may wait for one."""
+        self.leasing = True
+        if self.waiting:
+            self._arm(self._lookout, now + LOOKOUT)
 
     def release(self, entry: Entry, who: Any, now: float) -> None:
         """A lease comes back, and its conn is well."""

@@ -226,6 +226,8 @@ class Core(Leasing):
         if ticket.standing is QUEUED:
             self._leave(ticket, OVER)
             self._tally.cancelled += 1
+            if self._unclaimed:  # a conn was kept for him
+                self.tick(now)
         elif ticket.standing is GRANTED and ticket.entry is not None:
             ticket.standing = OVER
             self._tally.cancelled += 1

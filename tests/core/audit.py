@@ -9,8 +9,9 @@ import math
 from collections import Counter
 
 from connpool.core import Core, Entry, Standing, State, Supply, Ticket, Work
-from connpool.core.candidates import Listing
+from connpool.core.candidates import Listing, lendable
 from connpool.core.entry import HOPEFUL, LIVE
+from connpool.core.lending import LOOKOUT
 from connpool.core.openings import _callers
 from connpool.core.supply import WANTED
 from connpool.core.waiting import ANY
@@ -22,6 +23,9 @@ def audit(core: Core, now: float) -> None:
         _entry(core, entry, now)
     for listing in core.listings():
         _listing(core, listing, now)
+    _claims(core, now)
+    if core.leasing and core.waiting:
+        assert core._lookout.alarm <= now + LOOKOUT, "nobody looks whether holders are there"
     entries = core.entries.values()
     assert core.live == sum(entry.state in LIVE for entry in entries)
     assert core.waiting == sum(len(listing.line.tickets()) for listing in core.listings())
@@ -43,6 +47,9 @@ def _entry(core: Core, entry: Entry, now: float) -> None:
     assert entry.state is not State.GONE
     assert entry.users is None or len(entry.users) == entry.in_use
     assert entry.users is not None or entry.in_use <= 1
+    if entry.whole:
+        assert entry.in_use == entry.capacity
+        assert all(who is entry.user for who in entry.holders), "a whole conn in several hands"
     trouble = entry.trouble
     assert trouble is None or trouble.streak or trouble.failures or trouble.refusals
     if entry.permit is not None:
@@ -55,7 +62,7 @@ def _entry(core: Core, entry: Entry, now: float) -> None:
         return
     assert (entry.id in group.members) == (entry.state in HOPEFUL)
     assert group.free.count(entry) == entry.listed
-    if may_be_lent(entry, now):
+    if may_be_lent(entry, now) and entry.claim is None and entry not in core._unclaimed:
         assert entry.listed
         for listing in group.listings:
             for method in (ANY, *group.methods):
@@ -77,6 +84,28 @@ def _alarm(core: Core, entry: Entry, now: float) -> None:
         assert rings <= entry.rest_until or entry in core._to_open
 
 
+def _claims(core: Core, now: float) -> None:
+    """A claimed conn is kept for the first of one need, who waits for all of it.
+
+    One that is so no longer is given to others at the next stroke of the clock, which is now.
+    """
+    needs = [need for listing in core.listings() for need in listing.line]
+    assert not core._unclaimed or (core.due <= now and not core.closed)
+    for entry in core.entries.values():
+        if entry.claim is not None:
+            assert entry.claim in needs, "a conn is kept for somebody who has left"
+            assert entry.claim.claim is entry
+            assert entry.state is State.READY
+            assert 0 < entry.in_use <= entry.capacity
+            assert not lendable(entry)
+    for need in needs:
+        if need.claim is not None:
+            assert need.whole
+            assert need.claim.claim is need
+            assert need.claim in core.entries.values()
+            assert need.claim in _able(core, need.tickets[0], need.listing, now)
+
+
 def _listing(core: Core, listing: Listing, now: float) -> None:
     resource = listing.resource
     entries = [e for e in core.entries.values() if e.group and listing in e.group.listings]
@@ -87,24 +116,39 @@ def _listing(core: Core, listing: Listing, now: float) -> None:
     for need in listing.line:
         assert need.witness in members or need.witness is listing.supply is not None
     for ticket in listing.line.tickets():
-        _ticket(core, ticket, listing.supply, members, now)
+        _ticket(core, ticket, listing, now)
 
 
-def _ticket(
-    core: Core, ticket: Ticket, supply: Supply | None, members: list[Entry], now: float
-) -> None:
+def _ticket(core: Core, ticket: Ticket, listing: Listing, now: float) -> None:
     assert ticket.standing is Standing.QUEUED
     assert core.due <= ticket.deadline
-    able = [
-        entry
-        for entry in members
-        if (ticket.method is ANY or (entry.group and ticket.method in entry.group.methods))
-        and _passes(core, ticket, entry, now)
-    ]
+    able, supply = _able(core, ticket, listing, now), listing.supply
     hope = supply is not None and supply.may_serve(ticket.method, any_method=ticket.method is ANY)
     assert able or hope, f"{ticket.method!r} is waited for in vain"
     if now < ticket.deadline:
-        assert not any(may_be_lent(entry, now) for entry in able), "somebody waits for a free conn"
+        for entry in able:
+            free = entry not in core._unclaimed and _is_for(entry, ticket, now)
+            assert not free, "somebody waits for a free conn"
+
+
+def _able(core: Core, ticket: Ticket, listing: Listing, now: float) -> list[Entry]:
+    """The conns that can serve a ticket, now or later."""
+    return [
+        entry
+        for entry in listing.members()
+        if (ticket.method is ANY or (entry.group and ticket.method in entry.group.methods))
+        and _passes(core, ticket, entry, now)
+    ]
+
+
+def _is_for(entry: Entry, ticket: Ticket, now: float) -> bool:
+    """Whether an able conn is free for this ticket: for one who wants it whole when it is idle, for
+    others unless it is kept for somebody who was there before them."""
+    if not may_be_lent(entry, now):
+        return False
+    if ticket.whole:
+        return not entry.in_use
+    return entry.claim is None or ticket.order < entry.claim.tickets[0].order
 
 
 def _permits(core: Core) -> None:

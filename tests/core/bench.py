@@ -11,9 +11,12 @@ from typing import Any
 from connpool.conn import Reply, describe
 from connpool.core import (
     ALARM,
+    ANY,
+    LOOK,
     Backoff,
     Core,
     Entry,
+    Forsaken,
     Info,
     Options,
     Outcome,
@@ -53,6 +56,8 @@ class Bench:
         self.popped: list[Pop] = []
         self.collects = True  # who pops comes for the conns at once
         self.alarms = 0
+        self.looks = 0  # at whether those who hold conns are still there
+        self.forsaken: list[Forsaken] = []
         self._callers = itertools.count(1)
         self._audited = audited
 
@@ -69,6 +74,10 @@ class Bench:
                 self.popped.append(step)
                 if step.done and step.error is None and self.collects:
                     self.core.popped(step, 0.0, 0.0, self.now)
+            elif step is LOOK:
+                self.looks += 1
+            elif isinstance(step, Forsaken):
+                self.forsaken.append(step)
             else:
                 assert step.standing is not Standing.QUEUED
                 self.woken.append(step)
@@ -160,18 +169,20 @@ class Bench:
         by: Any = None,
         who: Any = ...,
         timeout: float = math.inf,
+        whole: bool = False,
     ) -> Ticket:
-        """A caller asks for a conn: somebody new, unless it is said who."""
+        """A caller asks for a place of a conn, or for all: somebody new, unless it is said who."""
         who = next(self._callers) if who is ... else who
-        return self.submit(Ticket(resource, method, filter, by, who, self.now, self.now + timeout))
+        ticket = Ticket(resource, method, filter, by, who, self.now, self.now + timeout)
+        ticket.whole = whole
+        return self.submit(ticket)
 
     def submit(self, ticket: Ticket) -> Ticket:
         """A ticket is handed in."""
         try:
-            self.core.submit(ticket, self.now)
+            return self.core.submit(ticket, self.now)
         finally:
             self.look()
-        return ticket
 
     def answer(self, ticket: Ticket, took: float | None = None) -> None:
         """A granted call was answered; it began when it was granted, or `took` seconds ago."""
@@ -202,6 +213,59 @@ class Bench:
     def cancel(self, ticket: Ticket) -> None:
         """A caller gives up."""
         self.core.cancel(ticket, self.now)
+        self.look()
+
+    # -- checkouts -----------------------------------------------------------------------------
+
+    def lease(
+        self,
+        resource: Hashable = "a",
+        method: Hashable = ANY,
+        *,
+        filter: Callable[[Any], Any] | None = None,
+        by: Any = None,
+        who: Any = ...,
+        timeout: float = math.inf,
+        whole: bool = True,
+    ) -> Ticket:
+        """A user checks a conn out, whole or a place of it; where none is free he waits."""
+        who = next(self._callers) if who is ... else who
+        ticket = Ticket(resource, method, filter, by, who, self.now, self.now + timeout)
+        ticket.whole = whole
+        try:
+            entry = self.core.lease(resource, method, filter, by, who, self.now, whole)
+        finally:
+            self.look()
+        if entry is None:
+            return self.submit(ticket)
+        ticket.entry, ticket.standing = entry, Standing.GRANTED
+        ticket.place = self.core.place()
+        return ticket
+
+    def release(self, lease: Ticket) -> None:
+        """A checkout is over, and its conn is well; or it was over, and this is said too late."""
+        assert lease.entry is not None
+        self.core.release(lease.entry, lease.who, self.now)
+        lease.standing = Standing.OVER
+        self.look()
+
+    def forfeit(self, lease: Ticket, ended: Outcome, cause: BaseException | None = None) -> None:
+        """A checkout is over, and `ended` says what its conn is good for."""
+        assert lease.entry is not None
+        self.core.forfeit(lease.entry, lease.who, ended, self.now, cause)
+        lease.standing = Standing.OVER
+        self.look()
+
+    def forsake(self, lease: Ticket, where: Any = None) -> None:
+        """A checkout is lost."""
+        assert lease.entry is not None
+        self.core.forsake(lease.entry, lease.who, where, self.now)
+        lease.standing = Standing.OVER
+        self.look()
+
+    def reclaim(self, *gone: Any) -> None:
+        """Those are gone, whatever they hold."""
+        self.core.reclaim(lambda who: who in gone, self.now)
         self.look()
 
     # -- what users do -------------------------------------------------------------------------

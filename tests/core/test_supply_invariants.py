@@ -3,16 +3,15 @@ with supplies, their checks and their sizes."""
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from connpool.core import Entry, Permit, State, Work
+from connpool.core import Permit, Work
+from tests.core.machines import STEPS, which
 from tests.core.making import Workshop
-from tests.core.test_invariants import CoreMachine, filters, one_resource, rests, revives, which
+from tests.core.test_invariants import CoreMachine, filters, one_resource, rests, revives
 
 sizes = st.tuples(st.integers(0, 2), st.integers(0, 2)).map(lambda pair: (pair[0], sum(pair) or 1))
 methods = st.sampled_from((("m",), ("m",), ("n",), ("m", "n")))
@@ -44,8 +43,7 @@ class SupplyMachine(CoreMachine):
         max_connecting=st.sampled_from((1, 2, 9)),
     )
     def begin(self, **options: Any) -> None:
-        super().begin(**options)
-        self.bench = AuditedWorkshop(**options, connect_timeout=5.0)
+        self.start(AuditedWorkshop(**options, connect_timeout=5.0))
         self.names: tuple[str, ...] = ("m",)
         self.checks = False
 
@@ -119,9 +117,6 @@ class SupplyMachine(CoreMachine):
         """Here: opened in the order asked for."""
         self.opened(self.bench.opening(), rest)
 
-    def members(self) -> list[Entry]:
-        return [e for e in self.bench.core.entries.values() if e.state is not State.OPENING]
-
     @precondition(lambda self: self.granted())
     @rule(which=which)
     def the_server_restarts(self, which: int) -> None:
@@ -130,11 +125,5 @@ class SupplyMachine(CoreMachine):
             self.do(self.bench.end, ticket, ConnectionError("reset"))
 
 
-SupplyMachine.TestCase.settings = settings(
-    max_examples=int(os.environ.get("CONNPOOL_EXAMPLES", "60")),
-    stateful_step_count=40,
-    deadline=None,
-    derandomize="CI" in os.environ,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+SupplyMachine.TestCase.settings = STEPS
 TestSupplyInvariants = SupplyMachine.TestCase
