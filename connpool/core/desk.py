@@ -161,8 +161,6 @@ class Desk(Lending):
         need.listing.line.leave(ticket, standing)
         self.waiting -= 1
         if first and need.claim is not None:
-            # Due at once: who leaves the line does not say what time it is.
-            self._arm(need.claim, need.claim.since)
             self._disclaim(need)
         self._directory.forget(need.listing)
 

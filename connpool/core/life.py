@@ -97,8 +97,8 @@ class Life(Care):
             self._onward(entry, now)
         else:
             self._onward(entry, now)
-            if entry.permit is not None:
-                entry.permit.info = None  # nor was this one
+            assert entry.permit is not None  # to close it: nobody can use what was being opened
+            entry.permit.info = None  # nor was this one announced
         self._grant_openings(now)
         return info
 
@@ -283,6 +283,7 @@ class Life(Care):
         self._directory.strike(entry)
         if entry.supply is not None:
             entry.supply.leaving += 1
+            self._ask_for_more(entry.supply)
         if entry.state in LIVE:
             self.live -= 1
         move(entry, DRAINING)
