@@ -94,7 +94,7 @@ class AsyncBackstage(Face):
         self._closing: set[anyio.CancelScope] = set()
         self._changed = Flag()
         self._nudged = Flag()
-        self._keeping = False
+        self._errands: list[Permit] = []  # what the keeper is to start
         self._wakes = math.inf  # when the keeper will look at the clock
         forks.watch(self)
 
@@ -110,11 +110,16 @@ class AsyncBackstage(Face):
 
     # -- opening and closing the pool ----------------------------------------------------------
 
-    def _lost(self, entry: Entry, life: int, error: BaseException | None = None) -> None:
+    def _lost(self, entry: Entry, born: float | None, error: BaseException | None = None) -> None:
         if get_ident() == self._thread:
-            super()._lost(entry, life, error)
+            super()._lost(entry, born, error)
         elif self._thread is not None:  # a conn may learn of it in a thread of its own
-            self._call_soon(super()._lost, entry, life, error)
+            self._call_soon(self._lost_here, entry, born, error)
+
+    def _lost_here(self, entry: Entry, born: float | None, error: BaseException | None) -> None:
+        """In the loop; the pool's block may have been left meanwhile."""
+        if get_ident() == self._thread:
+            super()._lost(entry, born, error)
 
     async def _enter(self) -> None:
         if self._thread is not None:
@@ -135,6 +140,7 @@ class AsyncBackstage(Face):
         tasks = anyio.create_task_group()
         await tasks.__aenter__()
         self._tasks, self._thread = tasks, get_ident()
+        tasks.start_soon(self._keep, name="connpool keeper")
 
     async def _exit(self) -> None:
         tasks = self._tasks
@@ -196,7 +202,7 @@ class AsyncBackstage(Face):
         self._thread = self._tasks = None
         self._current_task = self._current_holder = nobody
         self._running, self._closing, self._dropped = set(), set(), []
-        self._keeping, self._wakes = False, math.inf
+        self._errands, self._wakes = [], math.inf
         self._renew()
         return inherited
 
@@ -234,7 +240,15 @@ class AsyncBackstage(Face):
         if self._tasks is None:
             return  # the group is gone, and with it every conn that a late step could be about
         self._running.add(permit)
-        self._tasks.start_soon(self._carry_out, permit, name=f"connpool {permit.work.value}")
+        if self._current_task() is None:  # in a callback of asyncio, which cannot start tasks
+            self._errands.append(permit)
+            self._nudge()
+        else:
+            self._tasks.start_soon(self._carry_out, permit, name=f"connpool {permit.work.value}")
+
+    def _nudge(self) -> None:
+        """Something may be due earlier than the keeper thinks."""
+        self._nudged.set()
 
     # -- waiting -------------------------------------------------------------------------------
 
@@ -242,6 +256,8 @@ class AsyncBackstage(Face):
         """Wait for a conn that was not to be had at `now`.  Whatever cancels the waiting, no place
         is lost."""
         core = self._core
+        if self._dropped:
+            self._bury(now)
         try:
             if ticket.cause is None:
                 core.queue(ticket, now)
@@ -298,8 +314,8 @@ class AsyncBackstage(Face):
         """Do what a permit allows."""
         raise NotImplementedError
 
-    def _nudge(self) -> None:
-        """Something may be due earlier than the keeper thinks."""
+    async def _keep(self) -> None:
+        """Do what is due, and wait for the next."""
         raise NotImplementedError
 
     async def _settle(self) -> None:

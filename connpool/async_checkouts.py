@@ -21,6 +21,7 @@ import anyio
 
 from .async_supplies import AsyncSupplies
 from .core import Entry, Outcome, Ticket, Timeout, of_check, of_lend, of_reset
+from .core.entry import RESETS
 from .driver import until
 from .errors import Closed
 from .leases import BaseLease, leaving, wants_check
@@ -56,7 +57,7 @@ class Lease(BaseLease):
                 pool._run_steps()
         if entry is None:
             return await pool._hand_over_in_turn(self, started)
-        if entry.lends or entry.checks:
+        if entry.skills:
             self._place = core.arrivals - 0.5
             return await pool._hand_over(self, entry, started)
         entry.where = self._where
@@ -72,7 +73,7 @@ class Lease(BaseLease):
         if entry is None or core is None:
             self._held()  # which says what is wrong
             return
-        if error is not None or (entry.resets and self._whole):
+        if error is not None or (entry.skills & RESETS and self._whole):
             await self._pool._take_back(self, error)
             return
         self._entry = None
@@ -181,7 +182,8 @@ class AsyncCheckouts(AsyncSupplies):
                 self._forfeit(lease, ended, error)
                 if not ended.moves:
                     raise
-                cause = error
+                # Its traceback holds this frame, and so the lease, which could not be lost.
+                cause = error.with_traceback(None)
             else:
                 return given
             entry = await self._wait_for(lease, started, lease._place, cause)

@@ -87,7 +87,10 @@ class AsyncChores(AsyncBackstage):
 
     async def _carry_out(self, permit: Permit) -> None:
         try:
-            if permit.work is Work.OPEN:
+            if permit.given_up:  # before it was begun: the conn may be about other things by now
+                with self._turn as now:
+                    self._core.never_done(permit, now)
+            elif permit.work is Work.OPEN:
                 await self._reopen(permit)
             elif permit.work is Work.CHECK:
                 await self._ask(permit)
@@ -127,27 +130,18 @@ class AsyncChores(AsyncBackstage):
                 self._core.closed_one(permit, now)
             self._tell_disconnect(permit.info, permit.reason)
 
-    def _nudge(self) -> None:
-        """Something may be due earlier than the keeper thinks."""
-        if not self._keeping and self._tasks is not None:
-            self._keeping = True
-            self._tasks.start_soon(self._keep, name="connpool keeper")
-        self._nudged.set()
-
     async def _keep(self) -> None:
-        """Do what is due, and wait for the next; ends when nothing is due any more."""
-        try:
-            while True:
-                with self._turn as now:
-                    self._core.tick(now)
-                self._wakes = self._core.due
-                if self._wakes == math.inf:
-                    return
-                with anyio.move_on_after(self._wakes - now):
-                    await self._nudged.wait()
-        finally:
-            self._keeping = False
-            self._wakes = math.inf
+        """Do what is due and start what could not be started elsewhere, then wait for more."""
+        assert self._tasks is not None
+        while True:
+            with self._turn as now:
+                self._core.tick(now)
+            for permit in self._errands:
+                self._tasks.start_soon(self._carry_out, permit)
+            self._errands.clear()
+            self._wakes = self._core.due
+            with anyio.move_on_after(self._wakes - now):
+                await self._nudged.wait()
 
     async def _settle(self) -> None:
         """Wait until what runs in the background has ended, that aside which is overdue."""

@@ -242,7 +242,12 @@ class AsyncPool(AsyncCheckouts):
         check_conn(conn, awaits=True)
         with self._turn as now:
             permit = self._core.admit(
-                conn, extra=extra, ttl=check_ttl(ttl), revive=check_revive(revive), now=now
+                conn,
+                extra=extra,
+                ttl=check_ttl(ttl),
+                revive=check_revive(revive),
+                given=True,
+                now=now,
             )
         core = self._core
         try:

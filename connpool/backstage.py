@@ -19,7 +19,7 @@ from typing import Any
 
 from . import forks
 from .conn import describe
-from .core import ALARM, LOOK, QUEUED, Entry, Forsaken, Permit, Ticket, Work, first_rest
+from .core import ALARM, LOOK, QUEUED, Entry, Forsaken, Permit, Pop, Ticket, Work, first_rest
 from .crew import Crew, Keeper, name_of_thread
 from .errors import Closed
 from .face import Face
@@ -93,9 +93,11 @@ class Backstage(Face):
 
     def _unlock(self) -> None:
         core = self._core
-        steps = core.steps and core.drain()
+        # Never the list itself, which the next one to take a turn may fill.
+        steps = core.drain() if core.steps else ()
         self._mutex.release()
-        for step in steps:
+        # Those who wait first: what else there is may be done here, and take its time.
+        for step in [step for step in steps if not _wake(step)]:
             self._do(step)
 
     def _do(self, step: Any) -> None:
@@ -108,8 +110,6 @@ class Backstage(Face):
             self._look()
         elif isinstance(step, Forsaken):
             tell_forsaken(self.name, step)
-        elif step.waiter is not None:
-            step.waiter.release()
 
     def _look(self) -> None:
         """Take back what threads hold that have ended."""
@@ -205,7 +205,10 @@ class Backstage(Face):
 
     def _carry_out(self, permit: Permit) -> None:
         """What a worker does."""
-        if permit.work is Work.OPEN:
+        if permit.given_up:  # before anybody came to it: the conn may be about other things by now
+            with self._turn as now:
+                self._core.never_done(permit, now)
+        elif permit.work is Work.OPEN:
             self._reopen(permit)
         elif permit.work is Work.CHECK:
             self._ask(permit)
@@ -252,3 +255,12 @@ class Backstage(Face):
         while self._crew.help():
             pass
         self._crew.settle()
+
+
+def _wake(step: Any) -> bool:
+    """Wake the one that a step is about, if it is about one who waits."""
+    if not isinstance(step, (Ticket, Pop)):
+        return False
+    if step.waiter is not None:
+        step.waiter.release()
+    return True

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from .core import Entry, Outcome, Ticket, Timeout, of_check, of_lend, of_reset
+from .core.entry import RESETS
 from .driver import until
 from .errors import Closed
 from .leases import BaseLease, leaving, wants_check
@@ -92,7 +93,7 @@ class Lease(BaseLease):
             lock.release()
         if entry is None:
             return pool._hand_over_in_turn(self, started)
-        if entry.lends or entry.checks:
+        if entry.skills:
             self._place = core.arrivals - 0.5
             return pool._hand_over(self, entry, started)
         entry.where = self._where
@@ -109,7 +110,7 @@ class Lease(BaseLease):
             self._held()  # which says what is wrong
             return
         pool = self._pool
-        if error is not None or (entry.resets and self._whole):
+        if error is not None or (entry.skills & RESETS and self._whole):
             pool._take_back(self, error)
             return
         lock = pool._mutex
@@ -230,7 +231,8 @@ class Checkouts(Supplies):
                 self._forfeit(lease, ended, error)
                 if not ended.moves:
                     raise
-                cause = error
+                # Its traceback holds this frame, and so the lease, which could not be lost.
+                cause = error.with_traceback(None)
             else:
                 return given
             entry = self._wait_for(lease, started, lease._place, cause)

@@ -157,23 +157,26 @@ class Driver:
         return conn
 
     def _opened(self, permit: Permit, what: Description, rest: float) -> None:
-        self._listen(permit.entry)
         with self._turn as now:
             info = self._core.opened(permit, what, rest, now)
+            self._listen(permit.entry)
         if info is not None:
             self._tell_connect(info)
 
     def _listen(self, entry: Entry) -> None:
         """Tell a conn that can learn by itself of its loss whom to tell."""
         if hasattr(entry.conn, "on_lost"):
-            entry.conn.on_lost = functools.partial(self._lost, entry, entry.lives + 1)
+            try:
+                entry.conn.on_lost = functools.partial(self._lost, entry, entry.last_init)
+            except Exception:
+                logger.exception("%s: a conn does not let its on_lost be set", self.name)
 
-    def _lost(self, entry: Entry, life: int, error: BaseException | None = None) -> None:
+    def _lost(self, entry: Entry, born: float | None, error: BaseException | None = None) -> None:
         """What a conn calls when its connection is gone."""
         if error is None:
             error = Closed("the conn has reported its loss")
         with self._turn as now:
-            self._core.lost(entry, life, error, now)
+            self._core.lost(entry, born, error, now)
 
     def _admitted(self, permit: Permit) -> int:
         if permit.entry.last_init is None:

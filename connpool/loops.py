@@ -83,7 +83,8 @@ def task_id() -> int:
 
 
 class Holder:
-    """A task of trio, as one that holds conns: it equals its id."""
+    """A task of trio, as one that holds conns: it equals its id for as long as it runs, for that of
+    an ended one may be given to the next."""
 
     __slots__ = ("coro", "id", "name")
 
@@ -92,7 +93,9 @@ class Holder:
         self.id, self.name, self.coro = task.id, task.name, task.coro
 
     def __eq__(self, other: object) -> bool:
-        return self.id == (other.id if isinstance(other, Holder) else other)
+        if isinstance(other, Holder):
+            return self.coro is other.coro
+        return self.id == other and not has_ended(self)
 
     def __hash__(self) -> int:
         return hash(self.id)

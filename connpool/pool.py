@@ -255,7 +255,12 @@ class Pool(Checkouts):
         check_conn(conn, awaits=False)
         with self._turn as now:
             permit = self._core.admit(
-                conn, extra=extra, ttl=check_ttl(ttl), revive=check_revive(revive), now=now
+                conn,
+                extra=extra,
+                ttl=check_ttl(ttl),
+                revive=check_revive(revive),
+                given=True,
+                now=now,
             )
         try:
             what = describe(conn, conn.methods())

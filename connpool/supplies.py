@@ -55,9 +55,9 @@ class Supplies(Backstage):
         Conns are opened in the background, `max_connecting` at a time, and never tied to the caller
         that waits: whoever is first in line gets whichever comes first, new or returned.  After a
         failure one is tried at a time, with growing pauses (`backoff`), at most 2 seconds while
-        somebody waits; `InitError(retry_after=math.inf)` ends it, and those who wait get a
-        `ResourceError` with that as its cause.  Where the pool's `max_size` is reached, an idle
-        conn of another supply gives way.
+        somebody waits, or as long as an `InitError` asks for; `retry_after=math.inf` ends it, and
+        those who wait get a `ResourceError` with that as its cause.  Where the pool's `max_size` is
+        reached, an idle conn of another supply gives way.
 
         A wrong argument, or a second supply for the resource, is a TypeError or ValueError.  Waits
         for nothing: see `wait_ready`.

@@ -80,15 +80,30 @@ def lendable(entry: Entry) -> bool:
     return entry.state is READY and entry.in_use < entry.capacity and entry.claim is None
 
 
+class Roll:
+    """The live conns of an offer, called once and never changed: it may be read outside a turn."""
+
+    __slots__ = ("age", "conns", "entries", "pairs", "size")
+
+    def __init__(self, entries: list[Entry], age: int) -> None:
+        self.entries = entries
+        self.conns = [entry.conn for entry in entries]  # so that routing need not touch an entry
+        self.size = len(entries)
+        self.pairs = self.size * (self.size - 1)
+        self.age = age  # of the listing, then
+
+
+NOBODY = Roll([], -1)
+
+
 class Offer:
     """What a resource offers for one method: the groups that have both."""
 
-    __slots__ = ("age", "called", "count", "free", "groups", "listing", "rotation", "stuck", "turn")
+    __slots__ = ("called", "count", "free", "groups", "listing", "rotation", "stuck", "turn")
 
     def __init__(self, listing: Listing) -> None:
         self.listing = listing
-        self.called: list[Entry] = []
-        self.age = -1  # of the listing, when the roll was called last
+        self.called = NOBODY
         self.count: Iterator[int] = count()  # whose turn it is in the roll, from anywhere
         self.stuck: dict[Hashable, Entry] = {}  # keys of sticky, and where they went
         self.groups: dict[Group, None] = {}
@@ -109,14 +124,14 @@ class Offer:
             self.rotation.remove(group)
         self.free = next(iter(self.groups)).free if len(self.groups) == 1 else None
 
-    def roll(self, rng: Callable[[], float]) -> list[Entry]:
+    def roll(self, rng: Callable[[], float]) -> Roll:
         """The live conns that have the method: called anew only when one has come or gone."""
-        if self.age != self.listing.age:
-            if self.age < 0:  # many pools would otherwise all begin with the same server
+        if self.called.age != self.listing.age:
+            if self.called is NOBODY:  # many pools would otherwise all begin with the same server
                 self.count = count(int(rng() * 1_000_000))
-            self.called = [entry for entry in self.members() if entry.state in LIVE]
-            self.stuck.clear()
-            self.age = self.listing.age  # last: who looks without a lock sees the two agree
+            self.stuck.clear()  # first: who looks without a lock must not find an old key in it
+            live = [entry for entry in self.members() if entry.state in LIVE]
+            self.called = Roll(live, self.listing.age)
         return self.called
 
     def members(self) -> Iterator[Entry]:

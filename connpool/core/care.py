@@ -76,6 +76,10 @@ class Care(Openings):
             self._tally.open_failed += 1
             self._stillborn(entry, entry.supply, late, now)
 
+    def never_done(self, permit: Permit, now: float) -> None:
+        """A permit that was given up before anybody came to it."""
+        self._take_back(permit, now)
+
     def _look_after(self, entry: Entry, supply: Supply, now: float) -> None:
         """A supplied conn is idle: let it go, ask whether it is well, or leave it."""
         if now >= entry.idle_since + supply.max_idle and supply.has_spare:
@@ -111,12 +115,12 @@ class Care(Openings):
             self._ask_starved()
             self._grant_openings(now)
 
-    def lost(self, entry: Entry, life: int, error: BaseException, now: float) -> None:
-        """A conn has learnt by itself that its connection is gone, in the `life` that it began with
-        its so many-th init; what is said of an earlier one, or of one given up, comes too late."""
+    def lost(self, entry: Entry, born: float | None, error: BaseException, now: float) -> None:
+        """A conn has learnt by itself that its connection is gone, the one that was initialised at
+        `born`; what is said of an earlier one, or of one given up, comes too late."""
         if now >= self.due:
             self.tick(now)
-        if entry.lives == life and entry.state in LIVE:
+        if entry.last_init == born and entry.state in LIVE:
             self._retire(entry, outcome.DEAD, now, error)
 
     def _plan_ping(self, entry: Entry, now: float) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import NestedCall, PoolClosed, PoolError, PoolFull, PoolTimeout, show
 from .candidates import Listing, Offer, refusal, witness
-from .entry import READY, Entry, release_claim
+from .entry import LIVE, READY, Entry, release_claim
 from .lending import LOOKOUT, Lending
 from .report import summary
 from .supply import Supply
@@ -114,7 +114,8 @@ class Desk(Lending):
         supply = listing.supply if listing is not None else None
         if found is not None or supply is None or ticket.deadline <= now:
             return found
-        if ticket.filter is not None and offer is not None and any(offer.members()):
+        made = offer.members() if ticket.filter is not None and offer is not None else ()
+        if any(entry.supply is supply for entry in made):
             return None  # another of their kind would not pass either
         any_method = ticket.method is ANY
         return supply if supply.may_serve(ticket.method, any_method=any_method) else None
@@ -135,10 +136,10 @@ class Desk(Lending):
     def _refuse_nested(self, ticket: Ticket, offer: Offer, now: float) -> None:
         """Raise where every conn that could serve is held by the very one who asks."""
         supply = self._listings[ticket.resource].supply
-        if ticket.who is None or (supply is not None and supply.has_room):
+        if ticket.who is None or (supply is not None and supply.brings_more):
             return
         for entry in offer.members():
-            if ticket.whole:  # it cannot be idle before all its users have left
+            if ticket.whole or entry.state not in LIVE:  # all its users have to leave first
                 own = entry.held_by(ticket.who)
             else:
                 own = entry.in_use >= entry.capacity and entry.held_by_only(ticket.who)
@@ -160,8 +161,6 @@ class Desk(Lending):
         need.listing.line.leave(ticket, standing)
         self.waiting -= 1
         if first and need.claim is not None:
-            # Due at once: who leaves the line does not say what time it is.
-            self._arm(need.claim, need.claim.since)
             self._disclaim(need)
         self._directory.forget(need.listing)
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 if TYPE_CHECKING:
+    from ..conn import Description
     from .candidates import Group
     from .permits import Permit
     from .supply import Supply
@@ -86,6 +87,19 @@ class Stat:
         self.mean += (took - self.mean) / (answers if answers < MEMORY else MEMORY)
 
 
+@attrs.define(eq=False)
+class Trouble:
+    """What went wrong with a conn since it last answered a call; most have none."""
+
+    streak: int = 0  # deaths and failed inits
+    failures: int = 0  # failed calls
+    refusals: int = 0  # times it said Busy
+
+
+# What a conn may have beyond what each must: one number, for there may be many conns.
+CHECKS, LENDS, RESETS = 1, 2, 4
+
+
 @attrs.define(eq=False, weakref_slot=False)
 class Entry:
     """A conn and all that the core knows of it."""
@@ -107,7 +121,6 @@ class Entry:
     whole: bool = False  # one user holds all places, as many as there are
     claim: Need | None = None  # is kept free for the first of these, who wants all places
     where: Any = None  # where in the users' code it was checked out last
-    lives: int = 0  # how often it was opened
     last_init: float | None = None
     last_call: float | None = None
     expires: float = math.inf
@@ -116,17 +129,12 @@ class Entry:
     open: bool = False  # was initialised and has not been given up for closing
     broken: bool = False  # found dead: nothing is gained by waiting for who still uses it
     reason: str = ""  # why it was last given up
-    shaky: bool = False  # one of the next three is not 0
-    streak: int = 0  # deaths and failed inits since it last answered a call
-    failures: int = 0  # failed calls since then
-    refusals: int = 0  # times it said Busy since then
+    trouble: Trouble | None = None  # what went wrong since it last answered a call
     in_turn: bool = False  # stands in line for a slot, to be opened
     permit: Permit | None = None
     popper: Pop | None = None
     supply: Supply | None = None  # whose place it takes; None: it was put in by hand
-    checks: bool = False  # it has a check(), and can be asked whether it is alive
-    lends: bool = False  # it has a lend(), which says what a checkout hands over
-    resets: bool = False  # it has a reset(), which makes it clean after a checkout
+    skills: int = 0  # CHECKS, LENDS and RESETS: what it has beyond the contract
     checkouts: int = 0  # of it that have ended well
     ping_at: float = math.inf  # when it is to be asked, if idle
     stats: dict[Hashable, Stat] | None = None
@@ -175,10 +183,36 @@ class Entry:
         if self.users and who in self.users:
             self.users.remove(who)
 
-    def falter(self) -> None:
-        """It has died, or could not be initialised."""
-        self.shaky = True
-        self.streak += 1
+    def troubled(self) -> Trouble:
+        """What has gone wrong, to be added to."""
+        if self.trouble is None:
+            self.trouble = Trouble()
+        return self.trouble
+
+    def falter(self) -> int:
+        """It has died, or could not be initialised: how often in a row."""
+        trouble = self.troubled()
+        trouble.streak += 1
+        return trouble.streak
+
+    @property
+    def checks(self) -> bool:
+        """It has a check(), and can be asked whether it is alive."""
+        return bool(self.skills & CHECKS)
+
+    @property
+    def lends(self) -> bool:
+        """It has a lend(), which says what a checkout hands over."""
+        return bool(self.skills & LENDS)
+
+    @property
+    def resets(self) -> bool:
+        """It has a reset(), which makes it clean after a checkout."""
+        return bool(self.skills & RESETS)
+
+    def learn(self, what: Description) -> None:
+        """It has said what it can."""
+        self.skills = CHECKS * what.checks | LENDS * what.lends | RESETS * what.resets
 
     @property
     def idle_since(self) -> float:
@@ -187,8 +221,7 @@ class Entry:
 
     def recover(self) -> None:
         """It has answered a call: what went wrong before is forgotten."""
-        self.shaky = False
-        self.streak = self.failures = self.refusals = 0
+        self.trouble = None
 
     def set_capacity(self, capacity: int) -> None:
         """Change how many places there are; who has one keeps it, and who has all has all."""

@@ -77,7 +77,7 @@ class Leasing(Book):
             return
         entry.last_call = now
         entry.checkouts += 1
-        if entry.shaky:
+        if entry.trouble is not None:
             entry.recover()
         group = entry.group
         if entry.state is not READY or group is None or now >= self.due or self._starved:

@@ -87,6 +87,8 @@ class Leaving(Supplying):
     def _reinstate(self, entry: Entry, now: float) -> None:
         group = entry.group
         assert group is not None
+        if entry.supply is not None:
+            entry.supply.leaving -= 1
         resources = tuple(listing.resource for listing in group.listings)
         what = Description(group.resource, resources, group.methods, entry.capacity)
         self._directory.enlist(entry, what)
@@ -98,7 +100,7 @@ class Leaving(Supplying):
             self._retire(entry, entry.reason, now)
         elif entry.permit is not None:  # it is being asked whether it is well
             self._move(entry, CHECKING)
-            self._arm(entry, entry.permit.due)
+            self._rearm(entry, now)  # its time may have come while it was out
         else:
             self._move(entry, COOLING)
             self._arm(entry, now)  # whatever rang while it was out did so in vain
@@ -124,7 +126,8 @@ class Leaving(Supplying):
                 self._withdraw(entry, now, outcome.POOL_CLOSED)
             elif entry.popper is not None:
                 entry.popper.error = PoolClosed(f"pool {self.name!r} was closed", pool=self.name)
-                self.steps.append(entry.popper)
+                if not entry.popper.done:  # or its waiter has been woken already
+                    self.steps.append(entry.popper)
                 self.unpop(entry.popper, now)
         self._end_supplies()
 

@@ -54,9 +54,13 @@ class Life(Care):
         extra: Any = None,
         ttl: float | None = None,
         revive: bool | str = False,
+        given: bool = False,
         now: float,
     ) -> Permit:
-        """A place for `conn`, and the permit to open it: `opened` or `open_failed` ends it."""
+        """A place for `conn`, and the permit to open it: `opened` or `open_failed` ends it.
+
+        `given`: it is open already.
+        """
         self.tick(now)
         if self.closed:
             raise PoolClosed(f"pool {self.name!r} is closed", pool=self.name)
@@ -66,7 +70,9 @@ class Life(Care):
         self._last_id += 1
         entry = Entry(self._last_id, conn, extra, ttl, revive, setup)
         self.entries[entry.id] = self._conns[id(conn)] = entry
-        return self._issue(Work.OPEN, entry, math.inf, now)
+        permit = self._issue(Work.OPEN, entry, math.inf, now)
+        permit.given = given
+        return permit
 
     def opened(self, permit: Permit, what: Description, rest: float, now: float) -> Info | None:
         """The conn is open.  Its picture, or None where it came too late and is closed again."""
@@ -76,16 +82,25 @@ class Life(Care):
         entry.open = True
         if entry.state is OPENING and entry.supply is not None:
             self._born(entry, entry.supply, what)
+        info = None
         if entry.state is OPENING or entry.state is REVIVING:
             self._begin(entry, what, rest, now)
             if entry.supply is not None:
                 self._more_of(entry.supply, now)
-            return snapshot(entry, now)
-        if entry.state is GONE:
-            self._close(entry, outcome.POOL_CLOSED, now).info = None  # it was never announced
+            info = snapshot(entry, now)
+        elif entry.state is GONE:
+            if not permit.given:  # what its owner has opened is for its owner to close
+                self._close(entry, outcome.POOL_CLOSED, now).info = None  # it was never announced
+        elif entry.popper is not None:  # it is his who pops it, or else goes back into service
+            self._renew(entry, what, rest, now)
+            info = snapshot(entry, now)
+            self._onward(entry, now)
         else:
             self._onward(entry, now)
-        return None
+            assert entry.permit is not None  # to close it: nobody can use what was being opened
+            entry.permit.info = None  # nor was this one announced
+        self._grant_openings(now)
+        return info
 
     def _born(self, entry: Entry, supply: Supply, what: Description) -> None:
         """A supplied conn has come to life."""
@@ -108,12 +123,7 @@ class Life(Care):
     def _begin(self, entry: Entry, what: Description, rest: float, now: float) -> None:
         if entry.state is REVIVING:
             self._tally.revived += 1
-        entry.last_init, entry.last_call = now, None
-        entry.lives += 1
-        entry.rest_until = now + rest if rest else now
-        entry.broken, entry.reason = False, ""
-        self._set_ttl(entry, now)
-        entry.checks, entry.lends, entry.resets = what.checks, what.lends, what.resets
+        self._renew(entry, what, rest, now)
         self._regroup(entry, what, now)
         self._blame(entry, None, now)  # it is well again: what went wrong explains nothing any more
         self._plan_ping(entry, now)
@@ -121,6 +131,14 @@ class Life(Care):
         if not rest and entry.expires > now:
             self._serve(entry, now)
         self._rearm(entry, now)
+
+    def _renew(self, entry: Entry, what: Description, rest: float, now: float) -> None:
+        """It is as good as new: what it did before counts no more."""
+        entry.last_init, entry.last_call = now, None
+        entry.rest_until = now + rest if rest else now
+        entry.broken, entry.reason = False, ""
+        self._set_ttl(entry, now)
+        entry.learn(what)
 
     def _regroup(self, entry: Entry, what: Description, now: float) -> None:
         """List the conn under what it names now; what it named before may have changed."""
@@ -146,6 +164,7 @@ class Life(Care):
         entry = permit.entry
         self._take_back(permit, now)
         if permit.given_up:
+            self._grant_openings(now)
             return
         self._tally.open_failed += 1
         if entry.state is OPENING and entry.supply is not None:
@@ -157,6 +176,7 @@ class Life(Care):
             self._try_later(entry, error, now)
         elif entry.state is not GONE:
             self._onward(entry, now)
+        self._grant_openings(now)
 
     def _stillborn(self, entry: Entry, supply: Supply, error: BaseException, now: float) -> None:
         """A supply could not open a conn: when it tries again, or that it never will."""
@@ -173,9 +193,8 @@ class Life(Care):
 
     def _try_later(self, entry: Entry, error: BaseException, now: float) -> None:
         self._blame(entry, error, now)
-        entry.falter()
         # The first failure of a streak is the death itself.
-        attempt = max(1, entry.streak - 1)
+        attempt = max(1, entry.falter() - 1)
         wait = revive.after_failure(error, attempt, self.options.backoff, self._rng)
         if math.isinf(wait):
             self._tally.ended[outcome.GAVE_UP] += 1
@@ -242,13 +261,13 @@ class Life(Care):
 
         One that its user has spoilt has not.
         """
+        if reason in outcome.BROKEN - outcome.LOST:
+            return now
         if reason not in outcome.LOST:
             assert entry.last_init is not None
             return max(now, entry.last_init + SHORTEST_LIFE)
-        entry.falter()
-        if entry.streak == 1:
-            return now
-        return now + self.options.backoff.delay(entry.streak - 1, self._rng)
+        streak = entry.falter()
+        return now if streak == 1 else now + self.options.backoff.delay(streak - 1, self._rng)
 
     def _blame(self, entry: Entry, error: BaseException | None, now: float) -> None:
         """Remember the failure for those who will ask why they waited in vain."""
@@ -262,6 +281,9 @@ class Life(Care):
         """Take the conn off the lists for good; those who waited for it look elsewhere."""
         assert entry.group is not None
         self._directory.strike(entry)
+        if entry.supply is not None:
+            entry.supply.leaving += 1
+            self._ask_for_more(entry.supply)
         if entry.state in LIVE:
             self.live -= 1
         move(entry, DRAINING)
@@ -273,13 +295,13 @@ class Life(Care):
 
         A broken one is closed even while it is used: that frees those who hang on it.
         """
+        entry.reason = reason or entry.reason
         if entry.permit is not None:
             return
         if entry.popper is not None:
             if not entry.in_use:
                 self._count_popped(entry.popper, now)
         elif entry.open:
-            entry.reason = reason or entry.reason
             if not entry.in_use or entry.broken:
                 if not entry.in_use:
                     self._uncount(entry)

@@ -25,16 +25,13 @@ from .entry import (
     view,
 )
 from .leasing import Leasing
-from .routing import GLANCES, assumed_mean, some, sticky
+from .routing import COMPARING, GLANCES, assumed_mean, some, sticky
 from .waiting import GRANTED, OVER, QUEUED, Ticket
 
 NEVER = -math.inf
 
 # How many keys of sticky are remembered for one method of one resource.
 MOST_STUCK = 10_000
-
-# Strategies that compare: of many conns, none of which is idle, they compare a few.
-COMPARING = ("least_wait", "least_used")
 
 # Failed calls in a row after which a conn is charged the time that a good call takes.
 SUSPICIOUS = 2
@@ -112,7 +109,7 @@ class Core(Leasing):
         entry.in_use -= 1
         if entry.users:
             entry.users.remove(who)
-        if entry.shaky:
+        if entry.trouble is not None:
             entry.recover()
         group = entry.group
         if entry.state is not READY or group is None or now >= self.due or self._starved:
@@ -136,13 +133,13 @@ class Core(Leasing):
         if now < self.due:
             try:
                 offer = self._listings[resource].offers[method]
-                if offer.age != offer.listing.age:
+                roll = offer.called
+                if roll.age != offer.listing.age:
                     return None
                 if by.__class__ is sticky:
                     entry = offer.stuck[by.key]
-                else:
-                    entry = GLANCES[by](offer, self._rng)
-                return None if entry.whole else entry.conn
+                    return None if entry.whole else entry.conn
+                return GLANCES[by](offer, roll, self._rng, self.leasing)
             except (LookupError, TypeError, ZeroDivisionError):
                 return None
         return None
@@ -153,19 +150,19 @@ class Core(Leasing):
             self.tick(now)
         listing = self._listings.get(resource)
         offer = listing.offers.get(method) if listing is not None else None
-        roll = offer.roll(self._rng) if offer is not None else []
-        if offer is None or not roll:
+        if offer is None or not (called := offer.roll(self._rng)).size:
             raise self._refuse_route(resource, method, filter, now)
+        roll = called.entries
         if filter is not None:
             roll = [entry for entry in roll if self._passes(filter, entry, now)]
             if not roll:
                 raise self._refuse_route(resource, method, filter, now)
             return self._other(offer, roll, method, by, now).conn
         if by is None or (isinstance(by, str) and by not in COMPARING):
-            chosen = GLANCES[by](offer, self._rng)
-        else:
-            chosen = self._pick(offer, roll, method, by, now)
-        return chosen.conn if not chosen.whole else self._other(offer, roll, method, by, now).conn
+            conn = GLANCES[by](offer, called, self._rng, self.leasing)
+            return self._other(offer, roll, method, by, now).conn if conn is None else conn
+        chosen = self._pick(offer, roll, method, by, now)
+        return (self._other(offer, roll, method, by, now) if chosen.whole else chosen).conn
 
     def _other(
         self, offer: Offer, roll: list[Entry], method: Hashable, by: Any, now: float
@@ -229,6 +226,8 @@ class Core(Leasing):
         if ticket.standing is QUEUED:
             self._leave(ticket, OVER)
             self._tally.cancelled += 1
+            if self._unclaimed:  # a conn was kept for him
+                self.tick(now)
         elif ticket.standing is GRANTED and ticket.entry is not None:
             ticket.standing = OVER
             self._tally.cancelled += 1
@@ -261,9 +260,9 @@ class Core(Leasing):
             self._tally.moved += 1
             if ended.refused:
                 self._tally.busy += 1
-                entry.refusals += 1
-                entry.shaky = True
-                return revive.after_refusal(ended.rest, entry.refusals)
+                trouble = entry.troubled()
+                trouble.refusals += 1
+                return revive.after_refusal(ended.rest, trouble.refusals)
             return 0.0
         stat = entry.stat(method)
         if ended.error is None:
@@ -271,8 +270,7 @@ class Core(Leasing):
             entry.recover()
             return ended.rest
         stat.errors += 1
-        entry.failures += 1
-        entry.shaky = True
+        entry.troubled().failures += 1
         return max(ended.rest, self._charge(entry, method, started, now))
 
     def _charge(self, entry: Entry, method: Hashable, started: float, now: float) -> float:
@@ -282,7 +280,7 @@ class Core(Leasing):
         like this it gets the share of a healthy one and no more.  Without peers nobody gains.
         """
         group = entry.group
-        if entry.failures < SUSPICIOUS or group is None:
+        if entry.troubled().failures < SUSPICIOUS or group is None:
             return 0.0
         peers = [e for _, e in islice(group.members.items(), WINDOW) if e is not entry]
         if all(peer.mean(method) is None for peer in peers):

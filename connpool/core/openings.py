@@ -91,6 +91,8 @@ class Openings(Desk):
         if supply is not None:
             entry.supply = None
             supply.size -= 1
+            if entry.group is not None:  # it was born, and has been withdrawn since
+                supply.leaving -= 1
             self._ask_for_more(supply)
 
     def _ask_for_more(self, supply: Supply) -> None:
@@ -123,7 +125,8 @@ class Openings(Desk):
         if not permit.given_up:  # or the entry may have another one by now
             permit.entry.permit = None
             self._alarms.clear(permit.entry)  # it rang for the permit; see `_rearm`
-        self._free_slot(permit, now)
+        # Whom the slot goes to next is asked when what came of the permit is known.
+        self._give_slot_back(permit)
 
     def _disown(self, permit: Permit) -> None:
         """Wait for a permit no longer; if it comes back all the same, its result comes too late."""
@@ -131,11 +134,13 @@ class Openings(Desk):
         self.permits.discard(permit)
         permit.entry.permit = None
 
+    def _give_slot_back(self, permit: Permit) -> None:
+        self._connecting -= permit.holds_slot
+        permit.holds_slot = False
+
     def _free_slot(self, permit: Permit, now: float) -> None:
-        if permit.holds_slot:
-            permit.holds_slot = False
-            self._connecting -= 1
-            self._grant_openings(now)
+        self._give_slot_back(permit)
+        self._grant_openings(now)
 
     def _open_when_due(self, entry: Entry, now: float) -> None:
         if entry.rest_until > now:
@@ -175,6 +180,9 @@ class Openings(Desk):
         listing = self._listings.get(supply.resource)
         self._starved.pop(supply, None)  # it is asked now
         if listing is None or listing.supply is not supply or self.closed:
+            return
+        if supply.retry_at > now:  # the clock may have been read before the last alarm rang
+            self._arm(supply, supply.retry_at)
             return
         if not supply.wanted(_callers(listing, supply), now) or not self._make_room(supply, now):
             return

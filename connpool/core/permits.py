@@ -39,6 +39,7 @@ class Permit:
     info: Any = None  # the picture of the conn when it was given up, for on_disconnect
     holds_slot: bool = False
     overdue: bool = False
+    given: bool = False  # the conn was open when it came
     given_up: bool = False  # the core no longer waits for it
 
 

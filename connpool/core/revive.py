@@ -68,14 +68,22 @@ def after_failure(
     error: BaseException | None, attempt: int, backoff: Backoff, rng: Callable[[], float]
 ) -> float:
     """Seconds until the next init; inf: never again."""
-    advice = error.retry_after if isinstance(error, InitError) else None
-    if advice is None:
+    wait = advice(error)
+    if wait is None:
         return backoff.delay(attempt, rng)
+    return wait if math.isinf(wait) else max(wait, floor(attempt))
+
+
+def advice(error: BaseException | None) -> float | None:
+    """The seconds that a conn asks for before the next init; None: it leaves that to the pool.
+
+    Advice that makes no sense is no advice.
+    """
+    wanted = error.retry_after if isinstance(error, InitError) else None
     try:
-        advice = seconds(advice, "retry_after", infinite=True)
+        return None if wanted is None else seconds(wanted, "retry_after", infinite=True)
     except (TypeError, ValueError):
-        return backoff.delay(attempt, rng)  # advice that makes no sense is no advice
-    return math.inf if math.isinf(advice) else max(advice, floor(attempt))
+        return None
 
 
 def after_refusal(cooldown: float, refusals: int) -> float:

@@ -165,50 +165,64 @@ def choose(
 
 
 class Roll(Protocol):
+    """The live conns, as `candidates` keeps them; never changed once it is made."""
+
+    conns: list[Any]
+    entries: list[Entry]
+    size: int
+    pairs: int
+
+
+class Called(Protocol):
     """What the picks below need of an offer; none of them changes more than the counter."""
 
-    called: list[Entry]
+    called: Any  # a Roll
     count: Iterator[int]
     free: deque[Entry] | None
 
 
-def _next(offer: Roll, rng: Rng) -> Entry:
-    roll = offer.called
-    return roll[next(offer.count) % len(roll)]
+# Each gives a conn, or None where the one that it would give is held by somebody who has it for
+# himself (only where `leasing`), or where nothing can be told without a turn at the core.  Where
+# there is no conn an IndexError or a ZeroDivisionError comes of it.
 
 
-def _any(offer: Roll, rng: Rng) -> Entry:
-    roll = offer.called
-    return roll[int(rng() * len(roll))]
+def _next(offer: Called, roll: Roll, rng: Rng, leasing: bool) -> Any:
+    at = next(offer.count) % roll.size
+    return None if leasing and roll.entries[at].whole else roll.conns[at]
 
 
-def _less_used_of_two(offer: Roll, rng: Rng) -> Entry:
-    roll = offer.called
-    number = len(roll)
-    at = int(rng() * number)
-    first = roll[at]
-    if number == 1:
-        return first
-    second = roll[(at + 1 + int(rng() * (number - 1))) % number]
+def _any(offer: Called, roll: Roll, rng: Rng, leasing: bool) -> Any:
+    at = int(rng() * roll.size)
+    return None if leasing and roll.entries[at].whole else roll.conns[at]
+
+
+def _less_used_of_two(offer: Called, roll: Roll, rng: Rng, leasing: bool) -> Any:
+    entries, others = roll.entries, roll.size - 1
+    if not others:
+        return _any(offer, roll, rng, leasing)
+    # One draw for both: a pair of different ones among all there are.
+    drawn = int(rng() * roll.pairs)
+    first, at = entries[drawn // others], drawn % others
+    second = entries[at]
+    if second is first:
+        second = entries[others]  # each but the last is drawn as itself, and that one as the first
     if second.in_use * first.capacity < first.in_use * second.capacity:
-        return second
-    return first
+        first = second
+    return None if first.whole else first.conn
 
 
-def _idle(offer: Roll, rng: Rng) -> Entry:
+def _idle(offer: Called, roll: Roll, rng: Rng, leasing: bool) -> Any:
     """One that nobody uses: none is less used, none is free sooner.  Each time the next, or all
-    would be sent to the same.  LookupError where none is seen at once."""
+    would be sent to the same."""
     free = offer.free
     if not free:
-        raise LookupError
+        return None
     entry = free[next(offer.count) % len(free)]
-    if entry.in_use or entry.state is not READY:
-        raise LookupError
-    return entry
+    return None if entry.in_use or entry.state is not READY else entry.conn
 
 
-# Those that change nothing but a counter, and so need no turn at the core.
-GLANCES: dict[str | None, Callable[[Roll, Rng], Entry]] = {
+# What changes nothing but a counter, and so needs no turn at the core.
+GLANCES: dict[str | None, Callable[[Called, Any, Rng, bool], Any]] = {
     None: _next,
     "round_robin": _next,
     "random": _any,
@@ -216,6 +230,9 @@ GLANCES: dict[str | None, Callable[[Roll, Rng], Entry]] = {
     "least_used": _idle,
     "least_wait": _idle,
 }
+
+# Of many conns, none of which is idle, they compare a few.
+COMPARING = ("least_wait", "least_used")
 
 
 def some(roll: Sequence[Entry], number: int, rng: Rng) -> Sequence[Entry]:

@@ -17,7 +17,7 @@ import attrs
 from ..conn import seconds
 from ..errors import show
 from .options import check_limit, check_revive, check_ttl
-from .revive import Backoff, after_failure
+from .revive import Backoff, advice, after_failure
 
 # While somebody waits, pauses between attempts grow no longer than this many seconds: the caller's
 # patience is 30 by default, and a server that is back should not find everybody gone.
@@ -57,11 +57,11 @@ def _interval(value: Any) -> float:
 class Supply:
     """Conns of one kind to one resource, made as they are needed.
 
-    `unborn` are being opened.  `owed` are those that died and are to be replaced though nobody
-    asks for them.  `failures` counts failed openings since the last one that went well, and until
-    `retry_at` none is tried; `over` says that none will ever be tried again.  `young` counts those
-    that died as soon as they were born, one after the other; conns numbered up to `litter` were
-    there when the last of them died.
+    Of `size` conns `unborn` are being opened and `leaving` are on their way out.  `owed` are those
+    that died and are to be replaced though nobody asks for them.  `failures` counts failed openings
+    since the last one that went well, and until `retry_at` none is tried; `over`: none will
+    ever be tried again.  `young` counts those that died as soon as they were born, one after the
+    other; conns numbered up to `litter` were there when the last of them died.
     """
 
     resource: Hashable
@@ -79,9 +79,11 @@ class Supply:
     alarm: float = math.inf
     size: int = 0
     unborn: int = 0
+    leaving: int = 0
     owed: int = 0
     failures: int = 0
     retry_at: float = -math.inf
+    advised: bool = False  # the conn itself has said how long to pause
     young: int = 0
     litter: int = 0
     over: BaseException | None = None
@@ -121,14 +123,21 @@ class Supply:
         return self.hopeful and self.size < self.max_size
 
     @property
+    def brings_more(self) -> bool:
+        """Whether another one will come beside those that are alive: it may be opened, is being
+        opened, or will be when one that leaves has left."""
+        return self.has_room or (self.hopeful and bool(self.unborn or self.leaving))
+
+    @property
     def hopeful(self) -> bool:
         """Whether it may open another one, now or later."""
         return self.over is None and not self.withdrawn
 
     @property
     def has_spare(self) -> bool:
-        """Whether an idle one may leave: one that is not born yet does not stand in for it."""
-        return self.size - self.unborn > self.min_size
+        """Whether an idle one may leave: one that is not born yet does not stand in for it, nor one
+        that leaves itself."""
+        return self.size - self.unborn - self.leaving > self.min_size
 
     def wanted(self, waiting: int, now: float) -> int:
         """How many more to begin opening, where `waiting` callers could be served by one each.
@@ -143,7 +152,8 @@ class Supply:
         if not self.hopeful or now < self.retry_at:
             return 0
         room = self.max_size - self.size
-        asked = max(self.min_size - self.size, waiting - self.unborn, self.owed)
+        missing = self.min_size - (self.size - self.leaving)
+        asked = max(missing, waiting - self.unborn, self.owed)
         if self.failures:
             room = min(room, 1 - self.unborn)
         return max(0, min(asked, room))
@@ -191,6 +201,7 @@ class Supply:
         self.unborn -= 1
         if self.failures:
             self.failures = 0
+            self.advised = False
             self.retry_at = -math.inf
 
     def failed(
@@ -205,14 +216,17 @@ class Supply:
         self.unborn -= 1
         self.failures += 1
         wait = after_failure(error, self.failures, backoff, rng)
+        self.advised = advice(error) is not None
         if math.isinf(wait):
             self.over = error
         else:
-            self.retry_at = now + (min(wait, WANTED) if waiting else wait)
+            self.retry_at = now + (min(wait, WANTED) if waiting and not self.advised else wait)
 
     def hurry(self, now: float) -> None:
-        """Somebody has begun to wait: a long pause is cut short."""
-        self.retry_at = min(self.retry_at, now + WANTED)
+        """Somebody has begun to wait: a long pause is cut short, unless the conn has asked for it,
+        who must know what its server can bear."""
+        if not self.advised:
+            self.retry_at = min(self.retry_at, now + WANTED)
 
     def lifetime(self, rng: Callable[[], float]) -> float | None:
         """The ttl of the next one: spread, and only ever shortened."""

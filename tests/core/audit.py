@@ -50,7 +50,8 @@ def _entry(core: Core, entry: Entry, now: float) -> None:
     if entry.whole:
         assert entry.in_use == entry.capacity
         assert all(who is entry.user for who in entry.holders), "a whole conn in several hands"
-    assert entry.shaky == bool(entry.streak or entry.failures or entry.refusals)
+    trouble = entry.trouble
+    assert trouble is None or trouble.streak or trouble.failures or trouble.refusals
     if entry.permit is not None:
         assert entry.permit in core.permits
         assert entry.state not in LIVE or entry.permit.work is Work.CHECK
@@ -181,7 +182,7 @@ def _supply(core: Core, supply: Supply, listing: Listing, now: float) -> None:
         assert supply.alarm <= now + WANTED
     if supply.retry_at > now and supply.wanted(waiting, supply.retry_at):
         assert supply.alarm <= supply.retry_at, "a supply pauses, and nothing will wake it"
-        assert not waiting or supply.retry_at <= now + WANTED
+        assert not waiting or supply.advised or supply.retry_at <= now + WANTED
 
 
 def _passes(core: Core, ticket: Ticket, entry: Entry, now: float) -> bool:

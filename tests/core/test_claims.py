@@ -10,7 +10,7 @@ import pytest
 
 from connpool.conn import Reply
 from connpool.core import Entry, Ticket
-from connpool.errors import Busy, PoolTimeout, ResourceError
+from connpool.errors import Busy, PoolTimeout
 from tests.core.bench import Bench, error_of, granted, holder, queued
 
 
@@ -134,14 +134,11 @@ def test_a_conn_with_two_resources_is_kept_from_those_who_wait_for_the_other() -
 
 
 def test_when_he_gives_up_the_conn_is_for_others() -> None:
-    """At the next stroke of the clock, which is now."""
+    """At once."""
     bench = Bench()
     entry, user, wanted = kept(bench)
     waiting = [bench.ask() for _ in range(3)]
-    alarms = bench.alarms
     bench.cancel(wanted)
-    assert bench.alarms == alarms + 1
-    bench.at(bench.now)
     assert [granted(call) for call in waiting] == [True, True, False]
     bench.answer(user)
     assert granted(waiting[2])
@@ -157,18 +154,6 @@ def test_when_he_gives_up_nobody_overtakes_those_who_wait() -> None:
     newcomer = bench.ask()
     assert granted(waiting)
     assert queued(newcomer)
-
-
-def test_a_conn_that_is_taken_out_as_he_gives_up_serves_nobody() -> None:
-    """It was to be for others, and is not there any more."""
-    bench = Bench()
-    entry, user, wanted = kept(bench)
-    waiting = bench.ask()
-    bench.cancel(wanted)
-    pop = bench.pop(entry)
-    assert isinstance(error_of(waiting), ResourceError)
-    bench.answer(user)
-    assert pop.done
 
 
 def test_when_his_time_is_over_the_conn_is_for_others_at_once() -> None:
@@ -250,10 +235,7 @@ def test_that_another_of_those_who_want_it_leaves_changes_nothing() -> None:
     bench = Bench()
     entry, user, first = kept(bench)
     second, after = bench.lease(), bench.ask()
-    alarms = bench.alarms
     bench.cancel(second)
-    bench.at(bench.now)
-    assert bench.alarms == alarms
     assert queued(after)
     bench.answer(user)
     assert holder(first) is entry

@@ -176,7 +176,8 @@ class CoreMachine(Machine):
 
         def tell() -> None:
             try:
-                self.bench.core.lost(entry, entry.lives - ago, EOFError(), self.bench.now)
+                born = None if entry.last_init is None else entry.last_init - ago
+                self.bench.core.lost(entry, born, EOFError(), self.bench.now)
             finally:
                 self.bench.look()
 

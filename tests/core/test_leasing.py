@@ -222,10 +222,10 @@ def test_a_conn_that_comes_back_well_has_recovered() -> None:
     entry = bench.conn(revive=True)
     bench.end(bench.ask(), OSError("torn"))
     bench.work()
-    assert entry.streak == 1
+    assert entry.troubled().streak == 1
     bench.at(3.0)
     bench.release(bench.lease())
-    assert (entry.streak, entry.shaky) == (0, False)
+    assert entry.trouble is None
     assert entry.idle_since == 3.0
 
 

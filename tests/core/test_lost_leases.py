@@ -85,7 +85,7 @@ def test_a_loss_comes_after_what_is_due() -> None:
 
 @pytest.mark.parametrize("end", ["forsaken", "unclean", "interrupted"])
 def test_a_conn_that_its_user_has_spoilt_is_revived_at_once(end: str) -> None:
-    """It says nothing of its server; but the same conn is not opened in a busy loop."""
+    """It says nothing of its server."""
     bench = Bench()
     bench.conn(revive=True)
     for lap in range(1, 4):
@@ -97,12 +97,6 @@ def test_a_conn_that_its_user_has_spoilt_is_revived_at_once(end: str) -> None:
         else:
             bench.forfeit(held, Outcome(end=end))
         bench.work()
-    held = bench.lease()
-    bench.forfeit(held, Outcome(end="unclean"))
-    bench.closed(bench.closing())
-    assert not bench.permits
-    bench.at(bench.now + 0.05)
-    bench.opening()
 
 
 # -- who is gone -----------------------------------------------------------------------------------
@@ -273,7 +267,7 @@ def test_a_supply_can_be_made_anew() -> None:
 # -- conns that say that they are dead -------------------------------------------------------------
 
 
-def lose(bench: Bench, entry: Any, life: int) -> None:
+def lose(bench: Bench, entry: Any, life: float | None) -> None:
     bench.core.lost(entry, life, EOFError("gone"), bench.now)
     bench.look()
 
@@ -282,7 +276,7 @@ def test_a_conn_that_says_that_it_is_dead_is_not_lent_again() -> None:
     """Though nobody has used it."""
     bench = Bench()
     entry = bench.conn(revive=True)
-    lose(bench, entry, entry.lives)
+    lose(bench, entry, entry.last_init)
     assert bench.closing().reason == "dead"
     assert entry.state.value == "reviving"
 
@@ -292,7 +286,7 @@ def test_a_conn_that_dies_while_it_is_held_is_closed_under_its_holder() -> None:
     bench = Bench()
     entry = bench.conn(capacity=2, revive=True)
     held, waiting = bench.lease(), bench.lease()
-    lose(bench, entry, entry.lives)
+    lose(bench, entry, entry.last_init)
     bench.closed(bench.closing())
     bench.release(held)
     assert entry.checkouts == 1
@@ -305,7 +299,8 @@ def test_what_a_conn_says_of_an_earlier_life_changes_nothing() -> None:
     """It has been opened anew since, by itself or after a death."""
     bench = Bench()
     entry = bench.conn(revive=True)
-    life = entry.lives
+    life = entry.last_init
+    bench.at(1.0)
     bench.end(bench.ask(), OSError("torn"))
     lose(bench, entry, life)
     bench.work()
@@ -322,5 +317,5 @@ def test_what_a_conn_says_as_it_leaves_changes_nothing() -> None:
     bench.pop(other)
     bench.now = 5.0
     for leaving in (entry, other):
-        lose(bench, leaving, leaving.lives)
+        lose(bench, leaving, leaving.last_init)
     assert dict(bench.core.stats(bench.now).since_start.ended) == {"expired": 1}

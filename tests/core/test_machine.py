@@ -169,10 +169,10 @@ def test_an_answer_wipes_the_slate() -> None:
     for _ in range(3):
         bench.end(bench.ask(), Busy())
         bench.at(bench.now + 1.0)
-    assert entry.refusals == 3
+    assert entry.troubled().refusals == 3
     assert take(bench) is entry
     give(bench, entry)
-    assert (entry.refusals, entry.shaky) == (0, False)
+    assert entry.trouble is None
     bench.end(bench.ask(), Busy())
     assert bench.info(entry).cooldown == pytest.approx(0.025)
 

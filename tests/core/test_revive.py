@@ -191,4 +191,4 @@ def test_failed_revivals_after_an_expiry_are_forgotten_by_an_answer() -> None:
     bench.at(11.0)
     bench.opened(bench.opening())
     bench.answer(bench.ask())
-    assert entry.streak == 0
+    assert entry.trouble is None

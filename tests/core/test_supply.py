@@ -79,6 +79,19 @@ def test_after_a_failure_one_is_wanted_at_a_time() -> None:
     assert one.wanted(8, 1.0) == 8
 
 
+def test_a_pause_that_the_conn_asked_for_is_kept_though_somebody_waits() -> None:
+    """It knows what its server can bear; the first success ends it."""
+    one = Supply("db", object)
+    one.began()
+    one.failed(InitError("full", retry_after=30.0), 1, 100.0, Backoff(jitter=0), lambda: 0.0)
+    assert one.retry_at == 130.0
+    one.hurry(101.0)
+    assert one.retry_at == 130.0
+    one.began()
+    one.succeeded()
+    assert (one.advised, one.wanted(1, 102.0)) == (False, 1)
+
+
 @pytest.mark.parametrize(
     ("waiting", "pauses"), [(0, [1.0, 1.6, 2.56, 4.096]), (1, [1.0, 1.6, WANTED, WANTED])]
 )
@@ -94,7 +107,7 @@ def test_pauses_grow(waiting: int, pauses: list[float]) -> None:
 def test_who_comes_in_a_long_pause_cuts_it_short() -> None:
     """And never makes it longer."""
     one = supply()
-    failed(one, InitError(retry_after=500.0))
+    one.pause(600.0)
     one.hurry(100.0)
     assert one.retry_at == 100.0 + WANTED
     one.hurry(101.5)

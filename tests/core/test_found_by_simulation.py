@@ -1,0 +1,171 @@
+"""What the simulator has found in the core, each as the shortest story that shows it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from connpool.core import Permit, Standing, State, Ticket, Work
+from connpool.errors import InitError, MethodError, NestedCall
+from tests.core.bench import Bench, error_of, granted, holder, queued
+from tests.core.making import Made, Workshop
+
+
+def test_the_first_failure_of_a_supply_is_followed_by_a_pause() -> None:
+    """Though the slot that it held is free at once, and another caller waits."""
+    shop = Workshop(max_connecting=1)
+    supply = shop.supply()
+    shop.ask("db"), shop.ask("db")
+    shop.failed(shop.opening())
+    assert shop.permits == []
+    assert supply.retry_at > shop.now
+
+
+def test_after_never_again_nothing_more_is_begun() -> None:
+    """And all who wait are told."""
+    shop = Workshop(max_connecting=1)
+    shop.supply()
+    first, second = shop.ask("db"), shop.ask("db")
+    shop.failed(shop.opening(), InitError("never", retry_after=math.inf))
+    assert shop.permits == []
+    assert error_of(first).__cause__ is error_of(second).__cause__
+
+
+def test_what_a_conn_can_is_known_before_another_is_begun() -> None:
+    """Callers whom no conn of the supply can serve do not have more of them opened."""
+    shop = Workshop(max_connecting=1)
+    shop.supply()
+    one, other = shop.ask("db"), shop.ask("db", "what none can")
+    shop.make(shop.opening())
+    assert granted(one)
+    assert isinstance(error_of(other), MethodError)
+    assert shop.permits == []
+
+
+def test_who_holds_all_but_one_that_is_being_opened_may_wait_for_that() -> None:
+    """At its max_size a supply brings one more all the same."""
+    shop = Workshop()
+    shop.supply(min_size=2, max_size=2)
+    shop.born()
+    assert granted(shop.ask("db", who="me"))
+    again = shop.ask("db", who="me")
+    assert queued(again)
+    shop.born()
+    assert granted(again)
+
+
+def test_who_holds_all_but_one_that_is_replaced_may_wait_for_that() -> None:
+    """The one that is being closed makes room for another."""
+    shop = Workshop()
+    shop.supply(max_size=1, min_size=1)
+    made = shop.born()
+    by_hand = shop.conn("db")
+    spoilt = shop.ask("db", filter=lambda info: info.id == made.id)
+    assert granted(shop.ask("db", filter=lambda info: info.id == by_hand.id, who="me"))
+    shop.end(spoilt, OSError("torn"))
+    again = shop.ask("db", who="me")
+    assert queued(again)
+    shop.settle()
+    assert granted(again)
+
+
+def test_a_conn_that_is_being_asked_keeps_why_it_is_given_up() -> None:
+    """Until its check is over and it can be closed."""
+    shop = Workshop()
+    shop.supply(min_size=2, max_size=2)
+    one = shop.born(checks=True)
+    shop.born(checks=True)
+    torn = shop.ask("db", filter=lambda info: info.id == one.id)
+    shop.end(torn, ConnectionError("torn"))
+    asked = shop.next(Work.CHECK)
+    shop.close()
+    shop.checked(asked)
+    closing = [permit for permit in shop.permits if permit.work is Work.CLOSE]
+    assert [permit.reason for permit in closing if permit.entry is asked.entry] == ["pool closed"]
+
+
+def test_a_conn_on_its_way_out_is_nobodys_spare() -> None:
+    """The idle one stays, for it is all that is left of min_size."""
+    shop = Workshop()
+    shop.supply(min_size=1, max_size=2, max_idle=3.0, revive=False)
+    first = shop.born()
+    shop.ask("db")
+    waiting = shop.ask("db")
+    second = shop.born()
+    shop.answer(waiting)
+    shop.update("db", filter=lambda info: info.id == first.id, ttl=2.0)
+    for now in (2.0, 3.0, 4.0, 5.0):
+        shop.at(now)
+    assert (first.state, second.state) == (State.DRAINING, State.READY)
+
+
+def test_what_is_missing_is_opened_while_the_old_one_is_still_in_use() -> None:
+    """A conn on its way out does not count for min_size."""
+    shop = Workshop()
+    shop.supply(min_size=1, max_size=2, revive=False)
+    first = shop.born()
+    shop.ask("db")
+    shop.core.let_go([first], shop.now)
+    shop.look()
+    assert shop.opening().entry is not first
+
+
+def test_who_holds_a_conn_that_is_to_be_revived_does_not_wait_for_it() -> None:
+    """It is revived when its last user has left, and that is the one who asks."""
+    bench = Bench()
+    bench.conn(capacity=2, revive=True)
+    bench.ask(who="me")
+    bench.end(bench.ask(who="other"), OSError("torn"))
+    with pytest.raises(NestedCall):
+        bench.ask(who="me")
+
+
+def test_a_conn_that_came_up_during_a_pop_goes_back_as_new() -> None:
+    """What was wrong with it before is forgotten, and its new life counts from now."""
+    bench = Bench()
+    entry, _ = bench.conn(revive=True, ttl=2.0), bench.conn()
+    bench.at(2.0)
+    bench.closed(bench.closing())
+    opening = bench.opening()
+    bench.collects = False
+    pop = bench.pop(entry)
+    bench.now = 3.0
+    assert bench.opened(opening) is not None
+    bench.unpop(pop)
+    assert (entry.state, entry.last_init, entry.expires) == (State.READY, 3.0, 5.0)
+    assert bench.permits == []
+
+
+def test_what_expired_during_a_pop_is_not_lent_after_it() -> None:
+    """Though it is still being asked whether it is well, and says so."""
+    shop = Workshop()
+    shop.supply(min_size=2, max_size=2, revive=False)
+    one, two = shop.born(checks=True), shop.born(checks=True)
+    shop.update("db", filter=lambda info: info.id == two.id, ttl=5.0)
+    torn = shop.ask("db", filter=lambda info: info.id == one.id)
+    shop.end(torn, ConnectionError("torn"))
+    asked = shop.next(Work.CHECK)
+    shop.collects = False
+    pop = shop.pop(two)
+    shop.at(5.0)
+    shop.now = 6.0
+    shop.unpop(pop)
+    waiting = shop.ask("db")
+    shop.now = 7.0
+    shop.checked(asked)
+    assert waiting.entry is not two
+    assert two.state is State.DRAINING
+
+
+def test_a_supply_may_make_what_a_conn_put_in_by_hand_is_not() -> None:
+    """That one says nothing of what the supply's own would be like."""
+    shop = Workshop()
+    shop.conn("db")
+    shop.supply("db", Made, extra="red")
+    asked = shop.ask("db", filter=lambda info: info.extra == "red")
+    assert asked.standing is Standing.QUEUED
+    permit: Permit = shop.opening()
+    shop.make(permit)
+    assert holder(asked) is permit.entry
+    assert isinstance(asked, Ticket)
