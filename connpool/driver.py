@@ -167,16 +167,16 @@ class Driver:
         """Tell a conn that can learn by itself of its loss whom to tell."""
         if hasattr(entry.conn, "on_lost"):
             try:
-                entry.conn.on_lost = functools.partial(self._lost, entry, entry.last_init)
+                entry.conn.on_lost = functools.partial(self._lost, entry, entry.lives)
             except Exception:
                 logger.exception("%s: a conn does not let its on_lost be set", self.name)
 
-    def _lost(self, entry: Entry, born: float | None, error: BaseException | None = None) -> None:
+    def _lost(self, entry: Entry, life: int, error: BaseException | None = None) -> None:
         """What a conn calls when its connection is gone."""
         if error is None:
             error = Closed("the conn has reported its loss")
         with self._turn as now:
-            self._core.lost(entry, born, error, now)
+            self._core.lost(entry, life, error, now)
 
     def _admitted(self, permit: Permit) -> int:
         if permit.entry.last_init is None:

@@ -115,12 +115,12 @@ class Care(Openings):
             self._ask_starved()
             self._grant_openings(now)
 
-    def lost(self, entry: Entry, born: float | None, error: BaseException, now: float) -> None:
-        """A conn has learnt by itself that its connection is gone, the one that was initialised at
-        `born`; what is said of an earlier one, or of one given up, comes too late."""
+    def lost(self, entry: Entry, life: int, error: BaseException, now: float) -> None:
+        """A conn has learnt by itself that its connection is gone, in the so many-th of its lives;
+        what is said of an earlier one, or of one given up, comes too late."""
         if now >= self.due:
             self.tick(now)
-        if entry.last_init == born and entry.state in LIVE:
+        if entry.lives == life and entry.state in LIVE:
             self._retire(entry, outcome.DEAD, now, error)
 
     def _plan_ping(self, entry: Entry, now: float) -> None:

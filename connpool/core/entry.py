@@ -121,6 +121,7 @@ class Entry:
     whole: bool = False  # one user holds all places, as many as there are
     claim: Need | None = None  # is kept free for the first of these, who wants all places
     where: Any = None  # where in the users' code it was checked out last
+    lives: int = 0  # how often it was opened
     last_init: float | None = None
     last_call: float | None = None
     expires: float = math.inf

@@ -134,6 +134,7 @@ class Life(Care):
 
     def _renew(self, entry: Entry, what: Description, rest: float, now: float) -> None:
         """It is as good as new: what it did before counts no more."""
+        entry.lives += 1
         entry.last_init, entry.last_call = now, None
         entry.rest_until = now + rest if rest else now
         entry.broken, entry.reason = False, ""

@@ -176,8 +176,7 @@ class CoreMachine(Machine):
 
         def tell() -> None:
             try:
-                born = None if entry.last_init is None else entry.last_init - ago
-                self.bench.core.lost(entry, born, EOFError(), self.bench.now)
+                self.bench.core.lost(entry, entry.lives - ago, EOFError(), self.bench.now)
             finally:
                 self.bench.look()
 

@@ -267,7 +267,7 @@ def test_a_supply_can_be_made_anew() -> None:
 # -- conns that say that they are dead -------------------------------------------------------------
 
 
-def lose(bench: Bench, entry: Any, life: float | None) -> None:
+def lose(bench: Bench, entry: Any, life: int) -> None:
     bench.core.lost(entry, life, EOFError("gone"), bench.now)
     bench.look()
 
@@ -276,7 +276,7 @@ def test_a_conn_that_says_that_it_is_dead_is_not_lent_again() -> None:
     """Though nobody has used it."""
     bench = Bench()
     entry = bench.conn(revive=True)
-    lose(bench, entry, entry.last_init)
+    lose(bench, entry, entry.lives)
     assert bench.closing().reason == "dead"
     assert entry.state.value == "reviving"
 
@@ -286,7 +286,7 @@ def test_a_conn_that_dies_while_it_is_held_is_closed_under_its_holder() -> None:
     bench = Bench()
     entry = bench.conn(capacity=2, revive=True)
     held, waiting = bench.lease(), bench.lease()
-    lose(bench, entry, entry.last_init)
+    lose(bench, entry, entry.lives)
     bench.closed(bench.closing())
     bench.release(held)
     assert entry.checkouts == 1
@@ -299,7 +299,7 @@ def test_what_a_conn_says_of_an_earlier_life_changes_nothing() -> None:
     """It has been opened anew since, by itself or after a death."""
     bench = Bench()
     entry = bench.conn(revive=True)
-    life = entry.last_init
+    life = entry.lives
     bench.at(1.0)
     bench.end(bench.ask(), OSError("torn"))
     lose(bench, entry, life)
@@ -317,5 +317,5 @@ def test_what_a_conn_says_as_it_leaves_changes_nothing() -> None:
     bench.pop(other)
     bench.now = 5.0
     for leaving in (entry, other):
-        lose(bench, leaving, leaving.last_init)
+        lose(bench, leaving, leaving.lives)
     assert dict(bench.core.stats(bench.now).since_start.ended) == {"expired": 1}
