@@ -11,11 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import trio
 
 from connpool import Closed, IdError, PoolClosed, PoolTimeout, ResourceError
 
-from .worlds import PoolFace, Threads, Trio, World, scenario, told_in
+from .worlds import PoolFace, World, scenario
 
 # -- leases that are lost ------------------------------------------------------------------------
 
@@ -24,12 +23,8 @@ async def take(pool: PoolFace, world: World, *args: Any, **kwargs: Any) -> Any:
     """Begin a checkout by hand; who drops what this gives has lost it."""
     lease = pool.bare.checkout(*args, **kwargs)
     await world.held(lease).__aenter__()
-    if world.name == "trio":  # or the next task may get the id of this one
-        KEPT.append(trio.lowlevel.current_task())
     return lease
 
-
-KEPT: list[Any] = []
 
 told_of_a_loss = functools.partial(pytest.warns, ResourceWarning, match="never given back")
 
@@ -400,7 +395,7 @@ async def test_a_conn_is_lost_under_its_holder(world: World) -> None:
     assert (conn.closes, conn.opened) == (1, 1)
 
 
-@told_in(Threads, Trio)
+@scenario
 async def test_a_loss_is_told_from_another_thread(world: World) -> None:
     """As by a thread that reads; the conn leaves at once, or as soon as the loop comes to it."""
     pool = await world.pool()
