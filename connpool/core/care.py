@@ -63,7 +63,7 @@ class Care(Openings):
         hangs in its check is dead.
         """
         permit.overdue = True
-        self._free_slot(permit, now)
+        self._give_slot_back(permit)
         late = TimeoutError(f"{permit.work.value} took more than {permit.limit:g} s")
         if permit.work is Work.CHECK:
             self._disown(permit)
@@ -75,6 +75,7 @@ class Care(Openings):
             self._disown(permit)
             self._tally.open_failed += 1
             self._stillborn(entry, entry.supply, late, now)
+        self._grant_openings(now)  # now that it is known what came of this one
 
     def never_done(self, permit: Permit, now: float) -> None:
         """A permit that was given up before anybody came to it."""

@@ -136,15 +136,19 @@ class Desk(Lending):
     def _refuse_nested(self, ticket: Ticket, offer: Offer, now: float) -> None:
         """Raise where every conn that could serve is held by the very one who asks."""
         supply = self._listings[ticket.resource].supply
-        if ticket.who is None or (supply is not None and supply.brings_more):
+        if ticket.who is None:
             return
+        any_method = ticket.method is ANY
+        if supply and supply.brings_more and supply.may_serve(ticket.method, any_method=any_method):
+            return
+        mine = False
         for entry in offer.members():
-            if ticket.whole or entry.state not in LIVE:  # all its users have to leave first
-                own = entry.held_by(ticket.who)
-            else:
-                own = entry.in_use >= entry.capacity and entry.held_by_only(ticket.who)
-            if not own and self._passes(ticket.filter, entry, now):
-                return
+            if self._passes(ticket.filter, entry, now):
+                if not _is_own(entry, ticket):
+                    return
+                mine = True
+        if not mine:  # it is something else that is waited for
+            return
         raise NestedCall(
             f"pool {self.name!r}: who asks for a conn to {show(ticket.resource)} holds every one "
             "that could serve, and would wait for itself",
@@ -334,6 +338,13 @@ def _kept(offer: Offer) -> Iterator[tuple[Entry, Need]]:
                 entry = need.claim
                 if entry is not None and entry.group is group:
                     yield entry, need
+
+
+def _is_own(entry: Entry, ticket: Ticket) -> bool:
+    """Whether `entry` can serve the ticket only once its owner has given back what it holds."""
+    if ticket.whole or entry.state not in LIVE:  # all its users have to leave first
+        return entry.held_by(ticket.who)
+    return entry.in_use >= entry.capacity and entry.held_by_only(ticket.who)
 
 
 def _maybe_own(hope: Entry | Supply, who: Any) -> bool:

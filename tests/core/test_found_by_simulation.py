@@ -169,3 +169,36 @@ def test_a_supply_may_make_what_a_conn_put_in_by_hand_is_not() -> None:
     shop.make(permit)
     assert holder(asked) is permit.entry
     assert isinstance(asked, Ticket)
+
+
+def test_what_takes_too_long_is_a_failure_before_its_slot_is_given_on() -> None:
+    """As one that says so itself."""
+    shop = Workshop(max_connecting=1)
+    supply = shop.supply(connect_timeout=1.0)
+    shop.ask("db"), shop.ask("db")
+    shop.opening()
+    shop.at(1.0)
+    assert shop.permits == []
+    assert supply.retry_at > shop.now
+
+
+def test_who_holds_nothing_does_not_wait_for_itself() -> None:
+    """Where nothing passes, it waits for what the supply may bring yet."""
+    shop = Workshop()
+    shop.supply(max_size=1, min_size=1)
+    shop.born()
+    shop.update("db", methods=["n"])
+    shop.conn("db", extra="x")
+    asked = shop.ask("db", who="me", filter=lambda info: info.extra == "y", timeout=1.0)
+    assert queued(asked)
+
+
+def test_a_supply_without_the_method_is_no_hope_for_a_nested_call() -> None:
+    """Though it could bring more."""
+    shop = Workshop()
+    shop.supply(max_size=2, min_size=1)
+    shop.make(shop.opening(), methods=("n",))
+    shop.conn("db")
+    assert granted(shop.ask("db", who="me"))
+    with pytest.raises(NestedCall):
+        shop.ask("db", who="me")
