@@ -125,8 +125,8 @@ class Ending(Users):
                     continue  # of that one there is more to say
                 ledger.fail(5, f"{caller} never ends his call")
             able = [card for card in ledger.cards.values() if card.able(caller)]
-            own = any(h.who == caller.who for card in able for h in card.holders)
-            if not own and (not self._full() or any(card.seen in LIVE for card in able)):
+            others = [c for c in able if c.seen in LIVE and not ledger.is_own(c, caller)]
+            if others or not self._full():  # in a full pool nobody can open him another
                 ledger.fail(3, f"{caller} never ends, {caller.phase}")
             self.cancel(caller)
         for source in ledger.sources.values():
