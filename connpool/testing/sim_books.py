@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..core import Core, Entry, Options, Permit, State, Work
 from .sim_cards import Card, Source
-from .sim_story import Violation
+from .sim_story import Story, Violation
 
 if TYPE_CHECKING:
     from .sim_wishes import Caller
@@ -52,10 +52,15 @@ class Books:
         self.stirred = True  # something has changed that hopes may hang on
         self.buried = 0
         self.looks = 0  # steps so far
+        self.story: Story | None = None  # what has happened, where somebody wants to know
 
     def fail(self, rule: int, what: str) -> NoReturn:
         """A rule is broken."""
-        raise Violation(rule, what, self.now)
+        violation = Violation(rule, what, self.now)
+        violation.steps = self.looks
+        if self.story is not None:
+            violation.story = tuple(self.story.lines)
+        raise violation
 
     # -- permits -------------------------------------------------------------------------------
 

@@ -69,9 +69,9 @@ class Card:
     __slots__ = (
         "born", "capacity", "checks", "closes", "condemned", "conn", "entry", "expires", "extra",
         "failures", "fresh", "handed", "holders", "id", "inits", "left_for", "left_in", "means",
-        "methods", "open", "opens", "permit", "permit_due", "pop", "refusals", "resource", "resources",
-        "rest_most", "rests", "revive", "said", "seen", "source", "streak", "told_in", "ttl",
-        "unpopped", "used", "well_in",
+        "methods", "open", "opens", "permit", "permit_due", "pop", "refusals", "resource",
+        "resources", "rest_most", "rests", "revive", "said", "seen", "source", "streak", "told_in",
+        "ttl", "unpopped", "used", "well_in",
     )  # fmt: skip
 
     def __init__(self, entry: Entry, source: Source | None = None) -> None:

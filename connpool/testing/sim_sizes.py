@@ -86,7 +86,8 @@ class Sizes(Books):
             self.fail(
                 13,
                 f"another conn to {source.resource!r} is opened: {source.lasting} stay, "
-                f"min_size is {source.min_size}, {unborn} are being opened, and {waiting} callers wait",
+                f"min_size is {source.min_size}, {unborn} are being opened, and {waiting} callers "
+                "wait",
             )
         source.owed = max(0, source.owed - 1)
         source.hungry = None
