@@ -35,6 +35,7 @@ class Source:
         self.advised = False  # and asked for the pause after it
         self.failed_in = -1  # in which step that was noted
         self.hung_in = -1  # in which step one was given up that took too long
+        self.lost_at = -math.inf  # when one was lost last
         self.born_in = -1  # in which step a conn came to life
         self.over = False  # none will ever be opened again
         self.owed = 0  # conns that died and are to be replaced

@@ -126,7 +126,9 @@ class Ending(Users):
                 ledger.fail(5, f"{caller} never ends his call")
             able = [card for card in ledger.cards.values() if card.able(caller)]
             others = [c for c in able if c.seen in LIVE and not ledger.is_own(c, caller)]
-            if others or not self._full():  # in a full pool nobody can open him another
+            source = ledger.sources.get(caller.resource)
+            made = source is not None and source.may_serve(caller.method)
+            if others or ((made or not able) and not self._full()):
                 ledger.fail(3, f"{caller} never ends, {caller.phase}")
             self.cancel(caller)
         for source in ledger.sources.values():

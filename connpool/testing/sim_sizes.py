@@ -163,6 +163,7 @@ class Sizes(Books):
 
     def owes(self, card: Card, source: Source, reason: str) -> None:
         """A supplied conn has died, or its time is over."""
+        source.lost_at = self.now
         if card.revive == "force" or (card.revive and reason != "done"):
             source.owed = min(source.owed + 1, source.max_size)
 
@@ -212,8 +213,7 @@ class Sizes(Books):
             waiting = [caller for caller in self.line if self._is_for(caller, source)]
             since = max(source.hungry, min((c.lined_up for c in waiting), default=source.hungry))
             waited = self.now - since
-            hurries = waiting and not (source.failing and source.advised)
-            patience = WANTED if hurries else self._longest_pause(source)
+            patience = self._patience(source, waiting=bool(waiting))
             if waited > patience + LAG + GLANCE:
                 self.fail(
                     3 if waiting else 13,
@@ -226,13 +226,31 @@ class Sizes(Books):
         backoff = self.options.backoff
         return max(source.pause, backoff.most * (1 + backoff.jitter), 1.0)
 
+    def _patience(self, source: Source, *, waiting: bool) -> float:
+        """How long a supply may make those wait who want a conn of it."""
+        longest = self._longest_pause(source)
+        if not waiting or (source.failing and source.advised):
+            return longest
+        unharmed = not source.failing and self.now - source.lost_at > longest
+        return 0.0 if unharmed and self.options.max_size is None else WANTED
+
+    def _gives_room(self, source: Source) -> bool:
+        """Whether another supply has an idle conn that it does not need."""
+        return any(
+            other is not source
+            and other.alive > other.min_size
+            and any(c.seen is State.READY and not c.holders for c in other.cards)
+            for other in self.sources.values()
+        )
+
     def _should_open(self, source: Source) -> bool:
         size, unborn = len(source.cards), source.unborn
         missing = source.min_size - source.lasting
         if source.over or size >= source.max_size or not self.free_slots():
             return False
         most = self.options.max_size
-        if (most is not None and self.occupied() >= most) or (source.failing and unborn):
+        full = most is not None and self.occupied() >= most
+        if (full and not self._gives_room(source)) or (source.failing and unborn):
             return False
         wanted = max(self._waiting_for(source) - unborn, missing, source.owed)
         return wanted > 0

@@ -97,7 +97,13 @@ def _looked_for(folder: str) -> str:
     command = [sys.executable, "-c", HUNT]
     try:
         done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=HANGS
+            command,
+            check=False,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=HANGS,
         )
     except subprocess.TimeoutExpired:
         return "hangs"
