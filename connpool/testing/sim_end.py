@@ -128,7 +128,8 @@ class Ending(Users):
             others = [c for c in able if c.seen in LIVE and not ledger.is_own(c, caller)]
             source = ledger.sources.get(caller.resource)
             made = source is not None and source.may_serve(caller.method)
-            if others or ((made or not able) and not self._full()):
+            room = not self._full() or (source is not None and ledger.gives_room(source))
+            if others or ((made or not able) and room):
                 ledger.fail(3, f"{caller} never ends, {caller.phase}")
             self.cancel(caller)
         for source in ledger.sources.values():

@@ -234,7 +234,7 @@ class Sizes(Books):
         unharmed = not source.failing and self.now - source.lost_at > longest
         return 0.0 if unharmed and self.options.max_size is None else WANTED
 
-    def _gives_room(self, source: Source) -> bool:
+    def gives_room(self, source: Source) -> bool:
         """Whether another supply has an idle conn that it does not need."""
         return any(
             other is not source
@@ -250,7 +250,7 @@ class Sizes(Books):
             return False
         most = self.options.max_size
         full = most is not None and self.occupied() >= most
-        if (full and not self._gives_room(source)) or (source.failing and unborn):
+        if (full and not self.gives_room(source)) or (source.failing and unborn):
             return False
         wanted = max(self._waiting_for(source) - unborn, missing, source.owed)
         return wanted > 0
