@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..core import Core, Entry, Options, Permit, State, Work
 from .sim_cards import Card, Source
-from .sim_story import Violation
+from .sim_story import Story, Violation
 
 if TYPE_CHECKING:
     from .sim_wishes import Caller
@@ -52,11 +52,15 @@ class Books:
         self.stirred = True  # something has changed that hopes may hang on
         self.buried = 0
         self.looks = 0  # steps so far
-        self.waited = 0  # how many stood in line before this step
+        self.story: Story | None = None  # what has happened, where somebody wants to know
 
     def fail(self, rule: int, what: str) -> NoReturn:
         """A rule is broken."""
-        raise Violation(rule, what, self.now)
+        violation = Violation(rule, what, self.now)
+        violation.steps = self.looks
+        if self.story is not None:
+            violation.story = tuple(self.story.lines)
+        raise violation
 
     # -- permits -------------------------------------------------------------------------------
 
@@ -81,7 +85,7 @@ class Books:
             if not card.open or card.holders:
                 self.fail(11, f"conn {card.id} is to be asked while it is used or closed")
         else:
-            self._closes(card)
+            self._closes(card, permit)
         if card.permit is not None and not self._forsaken(card):
             self.fail(8, f"conn {card.id} has two permits out at once")
         limit = self.options.connect_timeout
@@ -93,8 +97,10 @@ class Books:
         if permit.work is Work.OPEN:
             self._takes_slot(permit)
 
-    def _closes(self, card: Card) -> None:
+    def _closes(self, card: Card, permit: Permit) -> None:
         """A conn is to be closed."""
+        if not permit.reason:
+            self.fail(8, f"conn {card.id} is to be closed, and nobody knows why")
         if not card.open:
             self.fail(8, f"conn {card.id} is to be closed, and is not open")
         card.open = False
@@ -141,7 +147,7 @@ class Books:
             self.fail(8, f"conn {card.id} is opened again while it is open or in use")
         if self.closed:
             self.fail(9, f"conn {card.id} is opened though the pool is closed")
-        if self.now < card.born + 0.05 and card.left_for not in LOST:
+        if self.now < card.born + 0.05 and card.left_for not in BROKEN:
             self.fail(13, f"conn {card.id} is opened twice within {self.now - card.born:.3f} s")
 
     # -- openings and closings -----------------------------------------------------------------

@@ -32,7 +32,10 @@ class Source:
         self.cards: set[Card] = set()  # those that take one of its places
         self.methods: frozenset[Hashable] | None = None  # of the last one born
         self.failing = False  # the last opening failed
+        self.advised = False  # and asked for the pause after it
         self.failed_in = -1  # in which step that was noted
+        self.hung_in = -1  # in which step one was given up that took too long
+        self.lost_at = -math.inf  # when one was lost last
         self.born_in = -1  # in which step a conn came to life
         self.over = False  # none will ever be opened again
         self.owed = 0  # conns that died and are to be replaced
@@ -44,6 +47,11 @@ class Source:
     def unborn(self) -> int:
         """How many are being opened."""
         return sum(card.entry.state is State.OPENING for card in self.cards)
+
+    @property
+    def lasting(self) -> int:
+        """How many can be used or are being opened: those that leave do not count."""
+        return self.unborn + self.alive
 
     @property
     def alive(self) -> int:
@@ -61,10 +69,10 @@ class Card:
 
     __slots__ = (
         "born", "capacity", "checks", "closes", "condemned", "conn", "entry", "expires", "extra",
-        "failures", "fresh", "handed", "holders", "id", "inits", "left_for", "means", "methods",
-        "open", "opens", "permit", "permit_due", "pop", "refusals", "resource", "resources",
-        "rest_most", "rests", "revive", "said", "seen", "source", "streak", "told_in", "ttl",
-        "unpopped", "used", "well_in",
+        "failures", "fresh", "handed", "holders", "id", "inits", "left_for", "left_in", "means",
+        "methods", "open", "opens", "permit", "permit_due", "pop", "refusals", "resource",
+        "resources", "rest_most", "rests", "revive", "said", "seen", "source", "streak", "told_in",
+        "ttl", "unpopped", "used", "well_in",
     )  # fmt: skip
 
     def __init__(self, entry: Entry, source: Source | None = None) -> None:
@@ -91,6 +99,7 @@ class Card:
         self.told_in = -1  # in which step it has said last that it is to leave or to rest
         self.well_in = -1  # in which step it has shown last that it is well
         self.left_for = ""  # why it was last taken out of service
+        self.left_in = -1  # in which step that was, unless it was only idle
         self.said = ""  # why it is to leave once a pop is given up
         self.rests = -math.inf  # not to be lent before
         self.rest_most = -math.inf  # to be lent again then

@@ -96,6 +96,7 @@ def draw_setup(seed: int) -> Setup:
     """A world."""
     dice = Dice(seed * 2 + 1)
     jitter = dice.pick((0.0, 0.0, 0.2))
+    first, most = dice.pick(((0.5, 4.0), (0.5, 4.0), (0.5, 4.0), (6.0, 12.0)))
     return Setup(
         seed=seed,
         driver=dice.pick(("threads", "tasks")),
@@ -104,7 +105,7 @@ def draw_setup(seed: int) -> Setup:
         max_connecting=dice.pick((1, 2, 2, 4)),
         connect_timeout=dice.pick((1.0, 2.0)),
         timeout=8.0,
-        backoff=Backoff(first=0.5, most=4.0, jitter=jitter),
+        backoff=Backoff(first=first, most=most, jitter=jitter),
         lags=dice.chance(0.5),
     )
 

@@ -219,9 +219,18 @@ class Conduct(Sizes):
             if any(set(card.resources) & set(lost.resources) for lost in self.lost):
                 return "suspect"
             idle = self.now >= card.used + source.supply.max_idle
-            if (idle or self._evicts()) and len(source.cards) > source.min_size:
+            if (idle or self._evicts()) and self._spare(source):
                 return "idle"
         return self.fail(11, f"conn {card.id} is out of service, and nothing was wrong with it")
+
+    def _spare(self, source: Source) -> bool:
+        """Whether one that has just left was one more than must be there: of those that left in
+        the same step for other reasons it is not known whether they left before or after."""
+        stood = sum(
+            card.seen in LIVE or card.entry.state in LIVE or card.left_in == self.looks
+            for card in source.cards
+        )
+        return stood >= source.min_size
 
     def _evicts(self) -> bool:
         """Whether a conn may have to give way to another resource's."""
@@ -233,6 +242,7 @@ class Conduct(Sizes):
             self.lost.append(card)
         self.ended[reason] += reason != "popped"
         card.left_for = reason
+        card.left_in = -1 if reason == "idle" else self.looks
         if card.condemned not in BROKEN:
             card.condemned = reason
         source = card.source
@@ -284,6 +294,7 @@ class Conduct(Sizes):
         """What was being opened is waited for no more."""
         if card.permit_due <= self.now:
             self.counts["open_failed"] += 1
+            source.hung_in = self.looks
             if source.born_in != self.looks:  # it was given up before another was born
                 self.stillborn(source, TimeoutError())
         elif not self.dismissed:

@@ -125,8 +125,11 @@ class Ending(Users):
                     continue  # of that one there is more to say
                 ledger.fail(5, f"{caller} never ends his call")
             able = [card for card in ledger.cards.values() if card.able(caller)]
-            own = any(h.who == caller.who for card in able for h in card.holders)
-            if not own and (not self._full() or any(card.seen in LIVE for card in able)):
+            others = [c for c in able if c.seen in LIVE and not ledger.is_own(c, caller)]
+            source = ledger.sources.get(caller.resource)
+            made = source is not None and source.may_serve(caller.method)
+            room = not self._full() or (source is not None and ledger.gives_room(source))
+            if others or ((made or not able) and room):
                 ledger.fail(3, f"{caller} never ends, {caller.phase}")
             self.cancel(caller)
         for source in ledger.sources.values():

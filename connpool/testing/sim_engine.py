@@ -81,7 +81,7 @@ class Engine:
         self.core = Core(options, random.Random(setup.seed).random, lambda: self.me)
         self.me: Any = None  # who asks at this moment
         self.ledger = Ledger(self.core, options)
-        self.story = Story() if told else None
+        self.story = self.ledger.story = Story() if told else None
         self._heap: list[tuple[float, int, int, Callable[..., Any], tuple[Any, ...]]] = []
         self._pushed = 0
         self._salt = setup.seed * 0x9E3779B1 & 0xFFFFFFFF

@@ -68,7 +68,6 @@ class Ledger(Line):
             due = min(due, *[caller.deadline for caller in self.line])
         self.due = due
         self._look_at_this_step()
-        self.waited = len(self.line)
         self.looks += 1
         if self.now >= self._glance:
             self._glance = self.now + GLANCE

@@ -124,7 +124,11 @@ class Line(Conduct):
     def check_hopes(self) -> None:
         """Nobody waits for what cannot come."""
         for caller in self.line:
-            if not self.hope(caller) and not self._may_be_made(caller):
+            source = self.sources.get(caller.resource)
+            # Who has begun to wait for a supply may go on, though a conn of it that he cannot use
+            # has come back from a pop: no newcomer would wait then.
+            waits_on = source is not None and source.may_serve(caller.method)
+            if not waits_on and not self.hope(caller):
                 self.fail(12, f"{caller} waits for what can never come")
 
     def hope(self, caller: Caller, *, waits: bool = True) -> bool:
@@ -133,17 +137,17 @@ class Line(Conduct):
         cards = self.cards.values()
         if any(card.seen in states and card.able(caller) for card in cards):
             return True
-        if not waits or not self._may_be_made(caller):
-            return False
-        # Where there are conns that do not pass, another may not pass either.
-        return caller.filter is None or not any(
-            c.seen in HOPEFUL and c.names(caller.resource, caller.method) for c in cards
-        )
+        return waits and self._may_be_made(caller)
 
     def _may_be_made(self, caller: Caller) -> bool:
         """Whether a supply may make what perhaps would serve the caller."""
         source = self.sources.get(caller.resource)
-        return source is not None and source.may_serve(caller.method)
+        if source is None or not source.may_serve(caller.method):
+            return False
+        # Where there are some that do not pass, another of their kind would not pass either.
+        return caller.filter is None or not any(
+            c.seen in HOPEFUL and c.names(caller.resource, caller.method) for c in source.cards
+        )
 
     # -- refused -------------------------------------------------------------------------------
 
@@ -172,9 +176,17 @@ class Line(Conduct):
                 card.seen in HOPEFUL and card.able(caller) and card.well_in != self.looks
                 for card in self.cards.values()
             )
-            if able or (caller.filter is None and self._may_be_made(caller)):
+            if able or (self._may_be_made(caller) and not self._was_shown(caller)):
                 self.fail(12, f"{caller} was told that no conn can come, and one can")
         self.in_vain.clear()
+
+    def _was_shown(self, caller: Caller) -> bool:
+        """Whether a conn of the supply may not have passed his filter earlier in this step."""
+        source = self.sources.get(caller.resource)
+        if source is None or caller.filter is None:
+            return False
+        left = any(card.left_in == self.looks for card in source.cards)
+        return left or source.born_in == self.looks
 
     def refused(self, caller: Caller, error: BaseException) -> None:
         """A caller was turned away at the door."""
@@ -186,12 +198,10 @@ class Line(Conduct):
             self.check_full(error, caller)
             return
         expected = self._truth(caller)
-        if expected is None and isinstance(error, NestedCall):
-            source = self.sources.get(caller.resource)
-            if source is not None and not all(self._is_own(c, caller) for c in source.cards):
-                return  # the pool does not count on what is being opened or closed
         if expected is PoolTimeout:
             self.counts["timeouts"] += 1
+        if expected is None and isinstance(error, NestedCall) and not self._able(caller):
+            return  # there are none that he could hold: the core takes that for all of them
         if type(error) is not expected:
             told = "nothing" if expected is None else expected.__name__
             self.fail(12, f"{caller} was told {error!r}; expected {told}")
@@ -222,20 +232,30 @@ class Line(Conduct):
         if caller.who is None:
             return False
         source = self.sources.get(caller.resource)
-        if source is not None and not source.over and self._has_room(source):
+        if source is not None and not source.over and self._brings_more(source, caller):
             return False
-        able = [c for c in self.cards.values() if c.seen in HOPEFUL and c.able(caller)]
-        return bool(able) and all(self._is_own(card, caller) for card in able)
+        able = self._able(caller)
+        return bool(able) and all(self.is_own(card, caller) for card in able)
+
+    def _able(self, caller: Caller) -> list[Card]:
+        """Those that could serve a caller now or later."""
+        return [c for c in self.cards.values() if c.seen in HOPEFUL and c.able(caller)]
 
     @staticmethod
-    def _has_room(source: Source) -> bool:
-        staying = sum(card.staying for card in source.cards)
-        return staying < source.max_size or source.unborn > 0
+    def _brings_more(source: Source, caller: Caller) -> bool:
+        """Whether another will come beside those that are alive, without the caller's doing."""
+        staying = [card for card in source.cards if card.staying]
+        leaving = [card for card in staying if card.seen is State.DRAINING]
+        return (
+            len(staying) < source.max_size
+            or source.unborn > 0
+            or not all(any(holder.who == caller.who for holder in c.holders) for c in leaving)
+        )
 
     @staticmethod
-    def _is_own(card: Card, caller: Caller) -> bool:
+    def is_own(card: Card, caller: Caller) -> bool:
         mine = [holder.who == caller.who for holder in card.holders]
-        if caller.whole:
+        if caller.whole or card.seen not in LIVE:  # all its users have to leave first
             return any(mine)
         return len(mine) >= card.capacity and all(mine)
 

@@ -69,25 +69,25 @@ class Sizes(Books):
             self.fail(9, f"a conn to {permit.resource!r} is opened though the pool is closed")
         before = len([card for card in source.cards if card.staying])
         unborn = source.unborn
-        # The slot may have been granted before what has just been learnt was known.
-        waiting = max(self._waiting_for(source), self.waited)
-        if source.over and source.failed_in != self.looks:
+        waiting = self._waiting_for(source)
+        if source.over and not self._learnt_late(source):
             self.fail(13, f"the supply of {source.resource!r} was told never to try again")
-        if self.now < source.not_before and source.failed_in != self.looks:
+        if self.now < source.not_before and not self._learnt_late(source):
             self.fail(
                 13,
                 f"the supply of {source.resource!r} tries again at once, expected a pause until "
                 f"{source.not_before:.3f}",
             )
-        if source.failing and unborn and source.failed_in != self.looks:
+        if source.failing and unborn and not self._learnt_late(source):
             self.fail(
                 13, f"the supply of {source.resource!r} failed, and tries {unborn + 1} at once"
             )
-        if unborn >= waiting and before >= source.min_size and not source.owed:
+        if unborn >= waiting and source.lasting >= source.min_size and not source.owed:
             self.fail(
                 13,
-                f"another conn to {source.resource!r} is opened: {before} are there, min_size is "
-                f"{source.min_size}, {unborn} are being opened, and {waiting} callers wait",
+                f"another conn to {source.resource!r} is opened: {source.lasting} stay, "
+                f"min_size is {source.min_size}, {unborn} are being opened, and {waiting} callers "
+                "wait",
             )
         source.owed = max(0, source.owed - 1)
         source.hungry = None
@@ -99,6 +99,17 @@ class Sizes(Books):
         if before >= source.max_size and permit.entry.state is State.OPENING:
             self.fail(2, f"{before + 1} conns of {source.resource!r}, max_size {source.max_size}")
         return card
+
+    def _learnt_late(self, source: Source) -> bool:
+        """Whether the last failure may have become known only after an opening of this step was
+        begun: one conn took too long, and in the same step another has left, or took too long."""
+        left = any(card.left_in == self.looks for card in source.cards)
+        others = [other for other in self.sources.values() if other is not source]
+        failed = any(other.failed_in == self.looks for other in others)
+        overdue = any(self.now - LAG <= due <= self.now for due in self.slots.values())
+        # The core gives the slot of one that took too long on before it notes the failure.
+        hung = source.hung_in == self.looks
+        return source.failed_in == self.looks and (left or failed or overdue or hung)
 
     def _waiting_for(self, source: Source) -> int:
         """How many wait whom another conn of the supply could serve, as far as is known."""
@@ -129,21 +140,30 @@ class Sizes(Books):
         if math.isinf(least):
             source.over = True
         else:
-            source.not_before = self.now + min(least, WANTED)
+            source.advised = self._advice(error) is not None
+            # Who asks for a pause must know what its server can bear.
+            source.not_before = self.now + (least if source.advised else min(least, WANTED))
             source.pause = most
         self.stirred = True
 
     def pauses(self, error: BaseException) -> tuple[float, float]:
         """The shortest and the longest pause after a failed init; inf: for ever."""
         backoff = self.options.backoff
-        advice = error.retry_after if isinstance(error, InitError) else None
-        if advice is not None and advice >= 0:
+        advice = self._advice(error)
+        if advice is not None:
             return advice, max(advice, 1.0)
         least = min(backoff.first, backoff.most) * (1 - backoff.jitter)
         return least, max(backoff.most * (1 + backoff.jitter), 1.0)
 
+    @staticmethod
+    def _advice(error: BaseException) -> float | None:
+        """The pause that an error asks for, if that makes sense."""
+        advice = error.retry_after if isinstance(error, InitError) else None
+        return advice if advice is not None and advice >= 0 else None
+
     def owes(self, card: Card, source: Source, reason: str) -> None:
         """A supplied conn has died, or its time is over."""
+        source.lost_at = self.now
         if card.revive == "force" or (card.revive and reason != "done"):
             source.owed = min(source.owed + 1, source.max_size)
 
@@ -193,7 +213,7 @@ class Sizes(Books):
             waiting = [caller for caller in self.line if self._is_for(caller, source)]
             since = max(source.hungry, min((c.lined_up for c in waiting), default=source.hungry))
             waited = self.now - since
-            patience = WANTED if waiting else self._longest_pause(source)
+            patience = self._patience(source, waiting=bool(waiting))
             if waited > patience + LAG + GLANCE:
                 self.fail(
                     3 if waiting else 13,
@@ -206,12 +226,31 @@ class Sizes(Books):
         backoff = self.options.backoff
         return max(source.pause, backoff.most * (1 + backoff.jitter), 1.0)
 
+    def _patience(self, source: Source, *, waiting: bool) -> float:
+        """How long a supply may make those wait who want a conn of it."""
+        longest = self._longest_pause(source)
+        if not waiting or (source.failing and source.advised):
+            return longest
+        unharmed = not source.failing and self.now - source.lost_at > longest
+        return 0.0 if unharmed and self.options.max_size is None else WANTED
+
+    def gives_room(self, source: Source) -> bool:
+        """Whether another supply has an idle conn that it does not need."""
+        return any(
+            other is not source
+            and other.alive > other.min_size
+            and any(c.seen is State.READY and not c.holders for c in other.cards)
+            for other in self.sources.values()
+        )
+
     def _should_open(self, source: Source) -> bool:
         size, unborn = len(source.cards), source.unborn
+        missing = source.min_size - source.lasting
         if source.over or size >= source.max_size or not self.free_slots():
             return False
         most = self.options.max_size
-        if (most is not None and self.occupied() >= most) or (source.failing and unborn):
+        full = most is not None and self.occupied() >= most
+        if (full and not self.gives_room(source)) or (source.failing and unborn):
             return False
-        wanted = max(self._waiting_for(source) - unborn, source.min_size - size, source.owed)
+        wanted = max(self._waiting_for(source) - unborn, missing, source.owed)
         return wanted > 0

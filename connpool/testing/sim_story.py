@@ -60,7 +60,8 @@ class Violation(AssertionError):
         if not self.story:
             return head
         numbered = [f"{number:4d}  {line}" for number, line in enumerate(self.story, 1)]
-        return "\n".join([head, f"What happened, from {len(self.script)} actions:", *numbered])
+        cause = f", from {len(self.script)} actions" if self.script else ""
+        return "\n".join([head, f"What happened{cause}:", *numbered])
 
 
 class Story:

@@ -1,0 +1,507 @@
+"""The ways in which the core is broken on purpose: name, module, what is there, what is put there.
+
+Owns the list.  Refuses to know how a broken core is found; see `mutants`.
+"""
+# ruff: noqa: E501  (what is replaced is shown as it is)
+
+from __future__ import annotations
+
+# What the ledger does not see, or so seldom that a hunt seldom finds it: the command hunts these too.
+SELDOM_SEEN = frozenset(
+    {
+        "no idle conn makes room for another resource",
+        "no busy resource ever gives way",
+        "what expired during the pop is lent",
+        "the pause goes on after success",
+    }
+)
+
+MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
+    # -- machine: the doors
+    (
+        "a place is never given back by give",
+        "machine.py",
+        "        entry.last_call = now\n        entry.in_use -= 1\n",
+        "        entry.last_call = now\n",
+    ),
+    ("take lends a conn that is used", "machine.py", "                and not entry.in_use\n", ""),
+    (
+        "take lends a conn that is not ready",
+        "machine.py",
+        "                entry.state is READY\n                and not entry.in_use",
+        "                not entry.in_use",
+    ),
+    (
+        "take does not look at the filter",
+        "machine.py",
+        "(filter is None or self._head_passes(filter, entry, who, now))",
+        "True",
+    ),
+    (
+        "take does not see that time has passed",
+        "machine.py",
+        '''        what time has changed is behind one comparison.
+        """
+        if now >= self.due:
+            self.tick(now)
+''',
+        '''        what time has changed is behind one comparison.
+        """
+''',
+    ),
+    (
+        "give serves nobody who waits",
+        "machine.py",
+        "        elif self.waiting and (group.line is None or group.line.needs):\n"
+        "            self._serve(entry, now)\n",
+        "",
+    ),
+    (
+        "give does not put the conn back",
+        "machine.py",
+        "            entry.listed = True\n            group.free.append(entry)\n",
+        "",
+    ),
+    (
+        "a granted ticket that is cancelled keeps its place",
+        "machine.py",
+        "            ticket.entry.leave_place(ticket.who)\n",
+        "",
+    ),
+    (
+        "a cancelled place is handed on to nobody",
+        "machine.py",
+        "            self._returned(ticket.entry, now)\n",
+        "",
+    ),
+    (
+        "who moves goes to the end of the line",
+        "waiting.py",
+        "            self.deadline,\n            self.place,\n            cause,",
+        "            self.deadline,\n            None,\n            cause,",
+    ),
+    (
+        "a conn that says Busy does not rest",
+        "machine.py",
+        "return revive.after_refusal(ended.rest, trouble.refusals)",
+        "return 0.0",
+    ),
+    (
+        "a failing conn is never charged",
+        "machine.py",
+        "return max(ended.rest, self._charge(entry, method, started, now))",
+        "return ended.rest",
+    ),
+    (
+        "a mean of all calls is that of the last",
+        "machine.py",
+        "mean + (now - started - mean) / answers",
+        "now - started",
+    ),
+    # -- the line
+    (
+        "a moved call is put at the end",
+        "waiting.py",
+        "if len(tickets) > 1 and ticket.order < tickets[-2].order:",
+        "if False:",
+    ),
+    (
+        "deadlines are never over",
+        "desk.py",
+        "        while (ticket := self._deadlines.pop(now)) is not None:",
+        "        while False and (ticket := self._deadlines.pop(now)) is not None:",
+    ),
+    (
+        "the impatient are forgotten",
+        "waiting.py",
+        "            heapq.heappush(self._heap, (deadline, number, ticket))\n",
+        "            pass\n",
+    ),
+    (
+        "the last in line is served first",
+        "desk.py",
+        "ticket = tickets.popleft()",
+        "ticket = tickets.pop()",
+    ),
+    (
+        "of several needs the first made is served",
+        "desk.py",
+        "            needs = sorted(needs, key=lambda need: need.tickets[0].order)\n",
+        "            needs = list(needs)\n",
+    ),
+    (
+        "filters are not asked for those who wait",
+        "desk.py",
+        "need.size if need.filter is None else self._first_is_served(need, entry, now)",
+        "need.size",
+    ),
+    (
+        "methods are not looked at for those who wait",
+        "desk.py",
+        "            if (need.method is ANY or need.method in group.methods) and (",
+        "            if (",
+    ),
+    (
+        "who waits in vain is never told",
+        "desk.py",
+        "                if need.witness is lost:\n",
+        "                if False:\n",
+    ),
+    (
+        "who would wait for himself may",
+        "desk.py",
+        "        if ticket.who is None or (supply is not None and supply.brings_more):\n",
+        "        if True:\n",
+    ),
+    (
+        "no limit of those who wait",
+        "desk.py",
+        "if ticket.place is None and self.waiting >= most:",
+        "if False:",
+    ),
+    (
+        "a moved call is refused by a full line",
+        "desk.py",
+        "if ticket.place is None and self.waiting >= most:",
+        "if self.waiting >= most:",
+    ),
+    # -- lending
+    (
+        "all places but one are lent",
+        "candidates.py",
+        "return entry.state is READY and entry.in_use < entry.capacity and entry.claim is None",
+        "return entry.state is READY and entry.in_use < entry.capacity - 1 and entry.claim is None",
+    ),
+    (
+        "one place too many is lent",
+        "candidates.py",
+        "return entry.state is READY and entry.in_use < entry.capacity and entry.claim is None",
+        "return entry.state is READY and entry.in_use <= entry.capacity and entry.claim is None",
+    ),
+    (
+        "a shared conn leaves the rotation",
+        "lending.py",
+        "entry.listed = entry.in_use < entry.capacity",
+        "entry.listed = False",
+    ),
+    (
+        "groups that were empty are forgotten",
+        "candidates.py",
+        "            offer.rotation.append(self)\n",
+        "            pass\n",
+    ),
+    # -- life
+    (
+        "a conn never expires",
+        "life.py",
+        "            entry.expires = entry.last_init + entry.ttl\n",
+        "            entry.expires = math.inf\n",
+    ),
+    (
+        "a conn never stops resting",
+        "life.py",
+        "        self._arm(entry, entry.rest_until)\n\n    def _move",
+        "\n    def _move",
+    ),
+    (
+        "a rest is cut short by a shorter one",
+        "life.py",
+        "entry.rest_until = max(entry.rest_until, now + seconds)",
+        "entry.rest_until = now + seconds",
+    ),
+    (
+        "a dead conn is not closed before it is opened again",
+        "life.py",
+        "        elif entry.open:\n            if not entry.in_use or entry.broken:",
+        "        elif entry.open and entry.state is not REVIVING:\n"
+        "            if not entry.in_use or entry.broken:",
+    ),
+    (
+        "a conn is closed under those who use it",
+        "life.py",
+        "            if not entry.in_use or entry.broken:\n",
+        "            if True:\n",
+    ),
+    (
+        "one that ended in good order is revived",
+        "life.py",
+        'return entry.revive == "force" or (bool(entry.revive) and reason != outcome.DONE)',
+        "return bool(entry.revive)",
+    ),
+    (
+        "nothing is ever revived",
+        "life.py",
+        'return entry.revive == "force" or (bool(entry.revive) and reason != outcome.DONE)',
+        "return False",
+    ),
+    (
+        "two inits as close as may be",
+        "life.py",
+        "return max(now, entry.last_init + SHORTEST_LIFE)",
+        "return now",
+    ),
+    (
+        "deaths in a row are not counted",
+        "life.py",
+        "        streak = entry.falter()\n",
+        "        streak = 1\n",
+    ),
+    (
+        "after failed inits there is no pause",
+        "life.py",
+        "            entry.rest_until = now + wait\n",
+        "            entry.rest_until = now\n",
+    ),
+    (
+        "what came too late is not closed",
+        "life.py",
+        "            self._close(entry, outcome.POOL_CLOSED, now).info = None  # it was never announced\n",
+        "            pass\n",
+    ),
+    (
+        "a conn born again has its old time",
+        "life.py",
+        '        entry.broken, entry.reason = False, ""\n        self._set_ttl(entry, now)\n',
+        '        entry.broken, entry.reason = False, ""\n',
+    ),
+    (
+        "a pop does not wait for those who call",
+        "life.py",
+        "if not pop.done and pop.begun and not any(e.in_use or e.permit for e in pop.entries):",
+        "if not pop.done and pop.begun:",
+    ),
+    (
+        "a slot is never given back",
+        "openings.py",
+        "        self._connecting -= permit.holds_slot\n",
+        "",
+    ),
+    (
+        "as many are opened at once as are asked for",
+        "openings.py",
+        "while self._to_open and self._connecting < self.options.max_connecting:",
+        "while self._to_open:",
+    ),
+    (
+        "the slot is given on before the failure is known",
+        "openings.py",
+        "        self._give_slot_back(permit)\n\n    def _disown",
+        "        self._free_slot(permit, now)\n\n    def _disown",
+    ),
+    # -- care
+    (
+        "who hangs in its check is waited for",
+        "care.py",
+        "            if entry.state is CHECKING:\n                self._retire(entry, outcome.DEAD, now, late)\n"
+        "            else:\n                self._onward(entry, now)\n",
+        "            pass\n",
+    ),
+    (
+        "the peers of a dead conn are not suspected",
+        "care.py",
+        "        if dead.group is None or not dead.group.askable:\n",
+        "        if True:\n",
+    ),
+    (
+        "a check that failed is no matter",
+        "care.py",
+        "        elif error is not None:\n            self._retire(entry, outcome.DEAD, now, error)\n",
+        "",
+    ),
+    (
+        "one that cannot be opened in time is waited for",
+        "care.py",
+        "            self._stillborn(entry, entry.supply, late, now)\n",
+        "            pass\n",
+    ),
+    (
+        "idle conns stay",
+        "care.py",
+        "if now >= entry.idle_since + supply.max_idle and supply.has_spare:",
+        "if False:",
+    ),
+    (
+        "the last idle conn leaves too",
+        "supply.py",
+        "return self.size - self.unborn - self.leaving > self.min_size",
+        "return self.size - self.unborn - self.leaving > 0",
+    ),
+    (
+        "what is not born yet is a spare",
+        "supply.py",
+        "return self.size - self.unborn - self.leaving > self.min_size",
+        "return self.size - self.leaving > self.min_size",
+    ),
+    (
+        "what leaves is a spare",
+        "supply.py",
+        "return self.size - self.unborn - self.leaving > self.min_size",
+        "return self.size - self.unborn > self.min_size",
+    ),
+    # -- supplies
+    (
+        "a supply does not count those on their way",
+        "supply.py",
+        "asked = max(missing, waiting - self.unborn, self.owed)",
+        "asked = max(missing, waiting, self.owed)",
+    ),
+    (
+        "a supply has no largest size",
+        "supply.py",
+        "room = self.max_size - self.size\n",
+        "room = 1000\n",
+    ),
+    (
+        "a supply has no smallest size",
+        "supply.py",
+        "asked = max(missing, waiting - self.unborn, self.owed)",
+        "asked = max(0, waiting - self.unborn, self.owed)",
+    ),
+    (
+        "the dead are not replaced",
+        "supply.py",
+        "asked = max(missing, waiting - self.unborn, self.owed)",
+        "asked = max(missing, waiting - self.unborn)",
+    ),
+    (
+        "a failing supply is stormed",
+        "supply.py",
+        "            room = min(room, 1 - self.unborn)\n",
+        "            pass\n",
+    ),
+    (
+        "a supply makes no pause",
+        "supply.py",
+        "if not self.hopeful or now < self.retry_at:",
+        "if not self.hopeful:",
+    ),
+    (
+        "never is not for ever",
+        "supply.py",
+        "            self.over = error\n",
+        "            self.retry_at = now + 1.0\n",
+    ),
+    ("the pause goes on after success", "supply.py", "            self.retry_at = -math.inf\n", ""),
+    (
+        "those who wait do not hurry a supply",
+        "supply.py",
+        "            self.retry_at = min(self.retry_at, now + WANTED)\n",
+        "            pass\n",
+    ),
+    (
+        "the pool's max_size does not bind supplies",
+        "openings.py",
+        "        if most is None or self._occupied() < most:\n            return True\n",
+        "        if True:\n            return True\n",
+    ),
+    (
+        "the pool's max_size does not bind conns by hand",
+        "openings.py",
+        "if most is not None and self._occupied() >= most:",
+        "if False:",
+    ),
+    (
+        "no idle conn makes room for another resource",
+        "supplying.py",
+        "        if not idle:\n            return False\n        richest",
+        "        return False\n        richest",
+    ),
+    (
+        "no busy resource ever gives way",
+        "supplying.py",
+        "            if not (self._starved and self._gives_way(entry, now)):\n",
+        "            if True:\n",
+    ),
+    (
+        "a withdrawn supply keeps its conns",
+        "supplying.py",
+        "        for entry in self._supplied(supply):\n            self._dismiss(entry, now)\n        self._starved.pop",
+        "        self._starved.pop",
+    ),
+    (
+        "a supply made smaller keeps its conns",
+        "supplying.py",
+        "            self._dismiss(entry, now)\n        self._ask_starved()\n",
+        "            pass\n        self._ask_starved()\n",
+    ),
+    # -- leaving
+    (
+        "a pop given up puts nothing back",
+        "leaving.py",
+        "                self._reinstate(entry, now)\n",
+        "                pass\n",
+    ),
+    (
+        "what was to leave before the pop stays after it",
+        "leaving.py",
+        "        elif entry.reason:  # it was to leave before the pop, or has said so since\n",
+        "        elif False:\n",
+    ),
+    (
+        "what expired during the pop is lent",
+        "leaving.py",
+        "            self._rearm(entry, now)  # its time may have come while it was out\n",
+        "",
+    ),
+    (
+        "those who wait are not told of the close",
+        "leaving.py",
+        "            for ticket in listing.line.tickets():\n",
+        "            for ticket in []:\n",
+    ),
+    (
+        "a closed pool revives",
+        "leaving.py",
+        "            elif entry.state is REVIVING:\n                self._withdraw(entry, now, outcome.POOL_CLOSED)\n",
+        "",
+    ),
+    (
+        "abandoned conns are not closed",
+        "leaving.py",
+        "            if entry.open:\n                self._close(entry, outcome.POOL_CLOSED, now)\n            self._forget(entry)\n",
+        "            self._forget(entry)\n",
+    ),
+    # -- what a call's end says
+    (
+        "Closed does not move the call",
+        "outcome.py",
+        "return Outcome(end=CLOSED, moves=True)",
+        "return Outcome(end=CLOSED, error=error)",
+    ),
+    (
+        "a torn conn goes on",
+        "outcome.py",
+        "    if isinstance(error, (OSError, EOFError)):\n        return Outcome(end=DEAD, error=error)\n",
+        "",
+    ),
+    (
+        "what was cut short goes on",
+        "outcome.py",
+        "return Outcome(end=INTERRUPTED, error=error)\n\n\ndef of_check",
+        "return Outcome(error=error)\n\n\ndef of_check",
+    ),
+    (
+        "a reply's rest is ignored",
+        "outcome.py",
+        "return Outcome(end=DONE if reply.closed else None, rest=rest, error=wrong)",
+        "return Outcome(end=DONE if reply.closed else None, error=wrong)",
+    ),
+    (
+        "a timer that was moved earlier rings late",
+        "timers.py",
+        "        if due < self.due:\n            self.due = due\n",
+        "",
+    ),
+    (
+        "an update serves nobody",
+        "book.py",
+        "        if entry.state is READY:\n            self._serve(entry, now)\n",
+        "",
+    ),
+    (
+        "an update disappoints nobody",
+        "book.py",
+        "        self._recheck(entry, entry.group.listings, now)\n",
+        "",
+    ),
+)
