@@ -17,12 +17,41 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from fnmatch import fnmatchcase
 
-from . import calls, fairness, memory, peers, routes, scale, storms, tasks, threads
+from . import (
+    calls,
+    fairness,
+    memory,
+    peers,
+    routes,
+    scale,
+    servers,
+    servers_http,
+    servers_postgres,
+    servers_redis,
+    servers_websocket,
+    storms,
+    tasks,
+    threads,
+)
 from .harness import Bench, Result, merge
 
-IDEAS = (calls, routes, scale, threads, fairness, memory, tasks, storms, peers)
+IDEAS = (
+    calls,
+    routes,
+    scale,
+    threads,
+    fairness,
+    memory,
+    tasks,
+    storms,
+    peers,
+    servers_postgres,
+    servers_redis,
+    servers_http,
+    servers_websocket,
+)
 BENCHES: list[Bench] = [bench for idea in IDEAS for bench in idea.BENCHES]
-LIBRARIES = peers.LIBRARIES
+LIBRARIES = (*peers.LIBRARIES, *servers.LIBRARIES)
 NAMES = [name for bench in BENCHES for name in bench.names()]
 
 

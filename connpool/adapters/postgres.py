@@ -21,12 +21,10 @@ from ..errors import Closed
 from .postgres_async import AsyncPostgresConn
 from .postgres_rules import (
     ACTIVE,
-    FACTORIES,
     FORGET,
     IDLE,
     METHODS,
     OPEN,
-    SETTERS,
     ConnectionLost,
     Job,
     PostgresClient,
@@ -170,6 +168,8 @@ class PostgresConn(PostgresClient[_Connection]):
             if self.ping:
                 pg.due = time.monotonic() + self._patience
                 try:
+                    if not pg.autocommit:
+                        pg.autocommit = True
                     pg.execute("", prepare=False)
                 except psycopg.Error as error:
                     raise self._lost("a ping", error) from error
@@ -197,14 +197,15 @@ class PostgresConn(PostgresClient[_Connection]):
         if reason := self._unfit(pg):
             raise Closed(f"{self!r}: {reason}")
         assert pg is not None
-        pg.due = time.monotonic() + self._patience
+        pg.due = None if self._sends_nothing(pg) else time.monotonic() + self._patience
         try:
-            pg.rollback()  # sends nothing where there is no transaction
-            for name, value in self._changed(pg, (*FACTORIES, *SETTERS)):
+            pg.rollback()  # looks for blocks that were never left, even where it sends nothing
+            for name, value in self._changed(pg):
                 setattr(pg, name, value)
-            if not pg.autocommit:
-                pg.autocommit = True
+            # Whether it is in autocommit everybody sees to before he uses it.
             if self.discard_all:
+                if not pg.autocommit:
+                    pg.autocommit = True
                 pg.execute("DISCARD ALL", prepare=False)  # it would discard its own preparation
         except (psycopg.Error, TimeoutError) as error:
             raise Closed(f"{self!r}: it could not be reset: {error}") from error

@@ -23,7 +23,6 @@ from psycopg import waiting
 from ..errors import Closed, InitError
 from .postgres_rules import (
     ACTIVE,
-    FACTORIES,
     FORGET,
     IDLE,
     METHODS,
@@ -148,6 +147,8 @@ class AsyncPostgresConn(PostgresClient[_Connection]):
                 pg.hands_off = True
                 try:
                     async with asyncio.timeout(self._patience):
+                        if not pg.autocommit:
+                            await pg.set_autocommit(True)
                         await pg.execute("", prepare=False)
                 except psycopg.Error as error:
                     raise self._lost("a ping", error) from error
@@ -178,15 +179,17 @@ class AsyncPostgresConn(PostgresClient[_Connection]):
         assert pg is not None
         pg.hands_off = True
         try:
-            async with asyncio.timeout(self._patience):
-                await pg.rollback()  # sends nothing where there is no transaction
-                for name, value in self._changed(pg, FACTORIES):
-                    setattr(pg, name, value)
-                for name, value in self._changed(pg, SETTERS):
-                    await getattr(pg, f"set_{name}")(value)
-                if not pg.autocommit:
-                    await pg.set_autocommit(True)
+            async with asyncio.timeout(None if self._sends_nothing(pg) else self._patience):
+                await pg.rollback()  # looks for blocks that were never left, even if it sends none
+                for name, value in self._changed(pg):
+                    if name in SETTERS:
+                        await getattr(pg, f"set_{name}")(value)
+                    else:
+                        setattr(pg, name, value)
+                # Whether it is in autocommit everybody sees to before he uses it.
                 if self.discard_all:
+                    if not pg.autocommit:
+                        await pg.set_autocommit(True)
                     await pg.execute("DISCARD ALL", prepare=False)
         except (psycopg.Error, TimeoutError) as error:
             raise Closed(f"{self!r}: it could not be reset: {error}") from error

@@ -14,6 +14,7 @@ import re
 import select
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
@@ -60,6 +61,7 @@ FACTORIES = (
     "server_cursor_factory",
 )
 SETTERS = ("isolation_level", "read_only", "deferrable")
+_settings = attrgetter(*FACTORIES, *SETTERS)
 
 # A refusal that time alone does not mend.  libpq gives no code for it, and this is how a server
 # that speaks English says it; what another language says is retried like any other failure.
@@ -241,7 +243,7 @@ class PostgresClient(Generic[C]):
         self.discard_all = _flag(discard_all, "discard_all")
         self.autocommit = _flag(autocommit, "autocommit")
         self._pg: C | None = None
-        self._before: dict[str, Any] = {}  # how the connection was before anybody borrowed it
+        self._before: tuple[Any, ...] = ()  # how the connection was before anybody borrowed it
         self._process = 0
         self._readable: Callable[[], Any] = bool
 
@@ -259,7 +261,7 @@ class PostgresClient(Generic[C]):
 
     def _take_up(self, pg: C) -> None:
         """A connection has been made: make it the conn's."""
-        self._before = {name: getattr(pg, name) for name in (*FACTORIES, *SETTERS)}
+        self._before = _settings(pg)
         self._readable = _watch(pg.pgconn.socket)
         self._process = os.getpid()
         self._pg = pg
@@ -297,9 +299,16 @@ class PostgresClient(Generic[C]):
             return "something still reads from it"
         return None
 
-    def _changed(self, pg: C, names: Sequence[str]) -> list[tuple[str, Any]]:
+    def _changed(self, pg: C) -> list[tuple[str, Any]]:
         """What a borrower has changed, with the values to put back."""
-        return [(n, self._before[n]) for n in names if getattr(pg, n) != self._before[n]]
+        if _settings(pg) == self._before:
+            return []
+        before = zip((*FACTORIES, *SETTERS), self._before, strict=True)
+        return [(name, value) for name, value in before if getattr(pg, name) != value]
+
+    def _sends_nothing(self, pg: C) -> bool:
+        """Whether a reset can do without the server."""
+        return pg.pgconn.transaction_status == IDLE and not self.discard_all
 
     def _lost(self, method: str, error: BaseException) -> ConnectionLost:
         lost = ConnectionLost(

@@ -369,6 +369,19 @@ def test_check_sees_that_the_server_ended_the_session(
         way.do(conn.lend)
 
 
+@pytest.mark.parametrize("before", ["transaction", "lease"])
+def test_a_ping_leaves_no_transaction(way: Way, server: PostgresServer, before: str) -> None:
+    """Though psycopg would begin one, in the mode that a transaction or a borrower leaves."""
+    conn = way.opened(server.conninfo, ping=True)
+    if before == "transaction":
+        way.do(conn.call, "transaction", ["select 1"])
+    else:
+        way.do(conn.lend)
+        way.do(conn.reset)
+    assert way.do(conn.check)
+    assert way.do(conn.call, "fetchone", "select 2") == (2,)
+
+
 def test_a_fork_leaves_the_connection_to_the_parent(server: PostgresServer) -> None:
     """The child cannot use it, and its close does not end the parent's session."""
     code = f"""
