@@ -11,7 +11,7 @@ one serves nobody behind it, but those who use it already.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from ..errors import NestedCall, PoolClosed, PoolError, PoolFull, PoolTimeout, show
@@ -34,7 +34,7 @@ class Desk(Lending):
         Who joins others that wait for the same is spared the questions they were asked.
         """
         listing = self._listings.get(ticket.resource)
-        if self.leasing and listing is not None and self._comes_before(ticket, listing, now):
+        if self._claiming and listing is not None and self._comes_before(ticket, listing, now):
             return
         need = listing.line.find(ticket) if listing is not None else None
         if (
@@ -74,7 +74,11 @@ class Desk(Lending):
         offer = listing.offers.get(ticket.method)
         if offer is None or ticket.whole:
             return False
-        for entry, need in _kept(offer):
+        self._claiming = [need for need in self._claiming if need.claim is not None]
+        for need in self._claiming:
+            entry = need.claim
+            if entry is None or entry.group not in offer.groups:
+                continue
             earlier = ticket.place is not None and ticket.order < need.tickets[0].order
             uses = ticket.who is not None and entry.held_by(ticket.who)
             free = entry.in_use < entry.capacity
@@ -223,7 +227,8 @@ class Desk(Lending):
         if group.line is not None and len(group.line.needs) == 1 and entry.users is None:
             # Nearly always one need for one place: the same as below, without the questions.
             (need,) = group.line.needs.values()
-            if need.filter is None and need.method in group.methods and not entry.in_use:
+            served = need.method is ANY or need.method in group.methods
+            if need.filter is None and served and not entry.in_use:
                 ticket = self._first_of(need, entry)
                 entry.in_use = 1
                 entry.user = ticket.who
@@ -293,6 +298,7 @@ class Desk(Lending):
                     return need
                 if need.claim is None:
                     need.claim, entry.claim = entry, need
+                    self._claiming.append(need)
                     return None
         return None
 
@@ -328,16 +334,6 @@ class Desk(Lending):
             if need.witness is not None:
                 return
             self._fail(ticket, refusal(listing, ticket, self.name, now))
-
-
-def _kept(offer: Offer) -> Iterator[tuple[Entry, Need]]:
-    """The conns of an offer that are kept free, and for whom."""
-    for group in offer.groups:
-        for listing in group.listings:
-            for need in listing.line.needs.values():
-                entry = need.claim
-                if entry is not None and entry.group is group:
-                    yield entry, need
 
 
 def _is_own(entry: Entry, ticket: Ticket) -> bool:

@@ -163,7 +163,9 @@ class Ledger(Line):
         counted = ("calls", "errors", "queued", "moved", "busy", "timeouts", "cancelled")
         for name in (*counted, "opened", "open_failed", "revived"):
             shown[name] = (getattr(since, name), self.counts[name])
-        for reason in ("dead", "closed", "done", "interrupted", "expired", "popped", "gave up"):
+        # Not "expired": what expires in the instant in which it becomes suspect, idle or unwanted
+        # may have left for either, and it cannot be told from outside.
+        for reason in ("dead", "closed", "done", "interrupted", "popped", "gave up"):
             shown[reason] = (since.ended.get(reason, 0), self.ended[reason])
         for name, (said, counted_here) in shown.items():
             if said != counted_here:

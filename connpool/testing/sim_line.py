@@ -200,8 +200,6 @@ class Line(Conduct):
         expected = self._truth(caller)
         if expected is PoolTimeout:
             self.counts["timeouts"] += 1
-        if expected is None and isinstance(error, NestedCall) and not self._able(caller):
-            return  # there are none that he could hold: the core takes that for all of them
         if type(error) is not expected:
             told = "nothing" if expected is None else expected.__name__
             self.fail(12, f"{caller} was told {error!r}; expected {told}")
@@ -232,7 +230,8 @@ class Line(Conduct):
         if caller.who is None:
             return False
         source = self.sources.get(caller.resource)
-        if source is not None and not source.over and self._brings_more(source, caller):
+        hopeful = source is not None and not source.over and source.may_serve(caller.method)
+        if source is not None and hopeful and self._brings_more(source, caller):
             return False
         able = self._able(caller)
         return bool(able) and all(self.is_own(card, caller) for card in able)

@@ -150,7 +150,7 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
     (
         "who would wait for himself may",
         "desk.py",
-        "        if ticket.who is None or (supply is not None and supply.brings_more):\n",
+        "        if not mine:  # it is something else that is waited for\n",
         "        if True:\n",
     ),
     (
