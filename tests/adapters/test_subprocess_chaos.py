@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -166,6 +167,13 @@ def test_callers_that_leave(bench: Bench) -> None:
     assert bench.outcomes["replied"] >= 20
 
 
+def signalled(pid: int, what: int) -> None:
+    """Send a signal to a program that may be ending at this moment."""
+    if not gone(pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, what)
+
+
 def test_all_of_it_at_once(bench: Bench) -> None:
     """No place is lost, no reply goes astray, nothing is done twice."""
     rng = random.Random(7)
@@ -178,14 +186,13 @@ def test_all_of_it_at_once(bench: Bench) -> None:
         calls = [bench.ask(how) for how in kinds]
         for pid in bench.processes():
             what = rng.choices([signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT, None], [1, 1, 2, 3])
-            if what[0] is not None and not gone(pid):
-                os.kill(pid, what[0])
+            if what[0] is not None:
+                signalled(pid, what[0])
                 stopped += [pid] * (what[0] == signal.SIGSTOP)
         if bench.way.awaits and rng.random() < 0.3:
             rng.choice(calls)[1].cancel()
         if rng.random() < 0.7:
             for pid in stopped:
-                if not gone(pid):
-                    os.kill(pid, signal.SIGCONT)
+                signalled(pid, signal.SIGCONT)
             stopped.clear()
         bench.settle(calls)
