@@ -245,6 +245,11 @@ class Entry:
         """Who holds the places that are taken."""
         return self.users if self.users is not None else [self.user] * self.in_use
 
+    @property
+    def owners(self) -> list[Any]:
+        """The same, but once only who has the whole conn."""
+        return [self.user] if self.whole else self.holders
+
     def held_by(self, who: Any) -> bool:
         """Whether `who` holds a place."""
         return who in self.holders

@@ -129,6 +129,6 @@ class Leasing(Book):
     def reclaim(self, gone: Callable[[Any], bool], now: float) -> None:
         """Take back what those hold who are gone: a look at every conn in use."""
         for entry in tuple(self.entries.values()):
-            for holder in entry.holders[:1] if entry.whole else tuple(entry.holders):
+            for holder in tuple(entry.owners):
                 if gone(holder):
                     self.forsake(entry, holder, entry.where, now)

@@ -64,7 +64,7 @@ def _entry(
     entry: Entry, now: float, name_of: NameOf, trace_of: TraceOf | None, margin: str
 ) -> Iterator[str]:
     text = f"conn {entry.id}: {entry.state.value}, {entry.in_use} of {entry.capacity} in use"
-    holders = _holders(entry)
+    holders = entry.owners
     if holders:
         what = ", checked out by" if entry.whole else " by"
         names = ", ".join(name_of(holder) for holder in holders)
@@ -77,10 +77,6 @@ def _entry(
         for holder in holders:
             where = entry.where if entry.whole else None
             yield from (f"{margin}    {line}" for line in trace_of(holder, where))
-
-
-def _holders(entry: Entry) -> list[Any]:
-    return entry.holders[:1] if entry.whole else entry.holders
 
 
 def _waiting(listing: Listing, now: float) -> Iterator[str]:
@@ -138,7 +134,7 @@ def _advice(core: Book, now: float, name_of: NameOf) -> str:
     some = list(islice(listing.members(), GLIMPSE))
     oldest = min((e for e in some if e.in_use), key=lambda e: e.since, default=None)
     if oldest is not None and now - oldest.since >= LONG:
-        names = ", ".join(name_of(holder) for holder in _holders(oldest))
+        names = ", ".join(name_of(holder) for holder in oldest.owners)
         return f"conn {oldest.id} has been in use for {now - oldest.since:.0f} s: look at {names}"
     return f"{show(listing.resource)}: {_cure(listing, some)}"
 
