@@ -22,10 +22,12 @@ import anyio
 from anyio.abc import TaskGroup
 
 from . import forks
+from .conn import Reply
 from .core import (
     ALARM,
     LOOK,
     QUEUED,
+    Core,
     Entry,
     Forsaken,
     Permit,
@@ -74,8 +76,10 @@ class _Turn:
         return now
 
     def __exit__(self, *_: object) -> None:
-        if self._pool._core.steps:
+        core = self._pool._core
+        if core.steps:
             self._pool._run_steps()
+        core.end_turn()
 
 
 class AsyncBackstage(Face):
@@ -252,17 +256,14 @@ class AsyncBackstage(Face):
 
     # -- waiting -------------------------------------------------------------------------------
 
-    async def _obtain(self, ticket: Ticket, now: float) -> Entry:
-        """Wait for a conn that was not to be had at `now`.  Whatever cancels the waiting, no place
-        is lost."""
+    async def _obtain(self, ticket: Ticket) -> Entry:
+        """Wait for a conn.  Whatever cancels the waiting, no place is lost."""
         core = self._core
+        now = time.monotonic()
         if self._dropped:
             self._bury(now)
         try:
-            if ticket.cause is None:
-                core.queue(ticket, now)
-            else:  # moved: time has passed, another conn may be free by now
-                core.submit(ticket, time.monotonic())
+            core.submit(ticket, now)
         finally:
             if core.steps:
                 self._run_steps()
@@ -288,7 +289,48 @@ class AsyncBackstage(Face):
         # Closed since the grant, by who shared it: the call has not begun, and moves.
         error = Closed("the conn was closed before the call began")
         self._moves(entry, ticket.method, ticket.who, error, now)
-        return await self._obtain(ticket.again(error), now)
+        return await self._obtain(ticket.again(error))
+
+    # -- calls --------------------------------------------------------------------------------
+
+    def _take(
+        self, resource: Hashable, method: Hashable, filter: Any, by: Any, now: float
+    ) -> Entry | None:
+        """A conn that is free, chosen as the caller says."""
+        if by is not None or (filter is not None and not callable(filter)):
+            self._check_choice(filter, by)
+        core = self._core
+        try:
+            return core.take(resource, method, filter, by, self._current_task(), now)
+        finally:
+            if core.steps:
+                self._run_steps()
+
+    async def _call_in_line(self, ticket: Ticket, payload: Any) -> Any:
+        """A call that has to wait, perhaps again and again: until a conn has answered it."""
+        core, method, who = self._core, ticket.method, ticket.who
+        while True:
+            entry = await self._obtain(ticket)
+            started = time.monotonic()
+            try:
+                reply = await entry.conn.call(method, payload)
+            except BaseException as error:
+                if not self._moves(entry, method, who, error, started):
+                    raise
+                ticket = ticket.again(error)
+            else:
+                if type(reply) is Reply:
+                    return self._replied(entry, method, who, reply, started)
+                ended = time.monotonic()
+                if not core.put_back(entry, method, started, ended):
+                    self._give_back(core, entry, who, ended)
+                return reply
+
+    def _give_back(self, core: Core, entry: Entry, who: Any, now: float) -> None:
+        """What a stroke did not see to; the pool may have been left meanwhile."""
+        core.returned(entry, who, now)
+        if core.steps:
+            self._run_steps()
 
     # -- calls that outlive the pool -----------------------------------------------------------
 

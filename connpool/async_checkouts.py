@@ -20,7 +20,7 @@ from typing import Any
 import anyio
 
 from .async_supplies import AsyncSupplies
-from .core import Entry, Outcome, Ticket, Timeout, of_check, of_lend, of_reset
+from .core import ANY, Entry, Outcome, Ticket, Timeout, of_check, of_lend, of_reset
 from .core.entry import RESETS
 from .driver import until
 from .errors import Closed
@@ -46,15 +46,7 @@ class Lease(BaseLease):
         self._core = core = pool._core
         self._who = who = pool._current_holder()
         started = time.monotonic()
-        if pool._dropped:
-            pool._bury(started)
-        try:
-            self._entry = entry = core.lease(
-                self._resource, self._method, self._filter, self._by, who, started, self._whole
-            )
-        finally:
-            if core.steps:
-                pool._run_steps()
+        self._entry = entry = core.hold(self._resource, ANY, who, started)
         if entry is None:
             return await pool._hand_over_in_turn(self, started)
         if entry.skills:
@@ -77,15 +69,26 @@ class Lease(BaseLease):
             await self._pool._take_back(self, error)
             return
         self._entry = None
-        core.release(entry, self._who, time.monotonic())
-        if core.steps:
-            self._pool._run_steps()
+        ended = time.monotonic()
+        if not core.hand_back(entry, self._who, ended):
+            core.release(entry, self._who, ended)
+            if core.steps:
+                self._pool._run_steps()
 
 
 class _ChoosyLease(Lease):
     """One whose user asks for more than the resource."""
 
     __slots__ = ("__dict__",)
+
+    async def __aenter__(self) -> Any:
+        if self._core is not None:
+            raise self._refuse()
+        pool = self._pool
+        if get_ident() != pool._thread:
+            pool._check_loop()
+        self._core, self._who = pool._core, pool._current_holder()
+        return await pool._hand_over_in_turn(self, time.monotonic())
 
 
 class AsyncCheckouts(AsyncSupplies):
@@ -149,8 +152,21 @@ class AsyncCheckouts(AsyncSupplies):
     # -- beside the straight path --------------------------------------------------------------
 
     async def _hand_over_in_turn(self, lease: Lease, started: float) -> Any:
-        """Wait for a conn, and hand it over."""
-        entry = await self._wait_for(lease, started, None, None)
+        """In a turn: a conn that is free, chosen as the user says, or one that is waited for."""
+        core = self._core
+        if self._dropped:
+            self._bury(started)
+        try:
+            lease._entry = entry = core.lease(
+                lease._resource, lease._method, lease._filter, lease._by, lease._who, started,
+                lease._whole,
+            )  # fmt: skip
+            lease._place = core.arrivals - 0.5
+        finally:
+            if core.steps:
+                self._run_steps()
+        if entry is None:
+            entry = await self._wait_for(lease, started, None, None)
         return await self._hand_over(lease, entry, started)
 
     async def _wait_for(
@@ -161,7 +177,7 @@ class AsyncCheckouts(AsyncSupplies):
             lease._resource, lease._method, lease._filter, lease._by, lease._who, started,
             until(seconds, started), place, cause, lease._whole,
         )  # fmt: skip
-        lease._entry = entry = await self._obtain(ticket, started)
+        lease._entry = entry = await self._obtain(ticket)
         assert ticket.place is not None
         lease._place = ticket.place
         return entry

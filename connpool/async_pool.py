@@ -143,45 +143,37 @@ class AsyncPool(AsyncCheckouts):
         Waits for a conn, first come, first served.  Cancelled while it waits, it leaves the line
         and harms nothing; cancelled during the call, the conn is retired, unless it survives that.
         """
-        if by is not None or (filter is not None and not callable(filter)):
-            self._check_choice(filter, by)
         if timeout is not ...:
             timeout = self._seconds(timeout)
         if get_ident() != self._thread:
             self._check_loop()
-        core, current_task = self._core, self._current_task
-        who = current_task()
-        arrived = started = time.monotonic()
+        core, who = self._core, self._current_task()
+        started = time.monotonic()
+        if filter is None and by is None:
+            entry = core.borrow(resource, method, who, started)
+        else:
+            entry = self._take(resource, method, filter, by, started)
+        if entry is None:
+            deadline = until(self._seconds(timeout), started)
+            ticket = Ticket(resource, method, filter, by, who, started, deadline)
+            return await self._call_in_line(ticket, payload)
+        place = core.arrivals
         try:
-            entry = core.take(resource, method, filter, by, who, started)
-        finally:
-            if core.steps:
-                self._run_steps()
-        arrivals: float = core.arrivals
-        cause: BaseException | None = None
-        while True:
-            if entry is None:
-                deadline = arrived + (self._timeout if timeout is ... else timeout)
-                # A call that moves was served before whoever has queued since.
-                place = None if cause is None else arrivals - 0.5
-                ticket = Ticket(resource, method, filter, by, who, arrived, deadline, place, cause)
-                entry = await self._obtain(ticket, started)
-                started = time.monotonic()
-                if place is None and ticket.place is not None:
-                    arrivals = ticket.place + 0.5
-            try:
-                reply = await entry.conn.call(method, payload)
-            except BaseException as error:
-                if not self._moves(entry, method, who, error, started):
-                    raise
-                entry, cause = None, error
-                continue
-            if reply.__class__ is Reply:
+            reply = await entry.conn.call(method, payload)
+        except BaseException as error:
+            if not self._moves(entry, method, who, error, started):
+                raise
+            cause = error
+        else:
+            if type(reply) is Reply:
                 return self._replied(entry, method, who, reply, started)
-            core.give(entry, method, who, started, time.monotonic())
-            if core.steps:
-                self._run_steps()
+            ended = time.monotonic()
+            if not core.put_back(entry, method, started, ended):
+                self._give_back(core, entry, who, ended)
             return reply
+        deadline = until(self._seconds(timeout), started)
+        ticket = Ticket(resource, method, filter, by, who, started, deadline, place - 0.5, cause)
+        return await self._call_in_line(ticket, payload)
 
     # -- conns in and out ----------------------------------------------------------------------
 

@@ -27,6 +27,9 @@ from .leases import tell_forsaken
 
 logger = logging.getLogger("connpool")
 
+# Whether a stroke at the core is as good as a turn: see `core.straight`.
+STROKES = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
+
 # Seconds a fork waits for the turn of another thread to end.
 FORK_PATIENCE = 5.0
 
@@ -53,6 +56,8 @@ class _Turn:
 
 class Backstage(Face):
     """Turns at the core for threads, and a crew for what nobody waits for."""
+
+    _strokes = STROKES
 
     def __init__(self, *, max_connecting: int, **options: Any) -> None:
         super().__init__(max_connecting=max_connecting, **options)
@@ -83,6 +88,7 @@ class Backstage(Face):
         if self._core.shielded is not None:
             self._refuse_reentry()
         self._mutex.acquire()
+        self._core.in_turn = True
 
     def _refuse_reentry(self) -> None:
         """A filter runs, under the lock: if it runs in this very thread, the lock never opens."""
@@ -95,6 +101,7 @@ class Backstage(Face):
         core = self._core
         # Never the list itself, which the next one to take a turn may fill.
         steps = core.drain() if core.steps else ()
+        core.end_turn()
         self._mutex.release()
         # Those who wait first: what else there is may be done here, and take its time.
         for step in [step for step in steps if not _wake(step)]:
@@ -149,13 +156,14 @@ class Backstage(Face):
     def _obtain(self, ticket: Ticket) -> Entry:
         """Wait for a conn.  Whatever interrupts the waiting, no place is lost."""
         try:
+            woken = None
             with self._turn as now:
                 self._core.submit(ticket, now)
                 if ticket.standing is QUEUED:
                     ticket.waiter = woken = allocate_lock()
                     woken.acquire()
-            while ticket.standing is QUEUED:
-                self._wait(woken, ticket.deadline)
+            while woken is not None and not self._is_woken(woken, ticket):
+                pass
         except BaseException:
             with self._turn as now:
                 self._core.cancel(ticket, now)
@@ -165,12 +173,18 @@ class Backstage(Face):
         assert ticket.entry is not None
         return ticket.entry
 
-    def _wait(self, woken: LockType, deadline: float) -> None:
-        """Wait to be woken; past the deadline let the core see that time has passed."""
-        left = min(deadline - time.monotonic(), TIMEOUT_MAX)
-        if left <= 0 or not woken.acquire(True, left):
-            with self._turn as now:
-                self._core.tick(now)
+    def _is_woken(self, woken: LockType, ticket: Ticket) -> bool:
+        """Wait to be woken; past the deadline let the core see that time has passed.
+
+        Where a ticket stands is known in a turn only: in the midst of another one's it may have
+        left the line, and its error is still to come.
+        """
+        left = min(ticket.deadline - time.monotonic(), TIMEOUT_MAX)
+        if left > 0 and woken.acquire(True, left):
+            return True
+        with self._turn as now:
+            self._core.tick(now)
+            return ticket.standing is not QUEUED
 
     # -- conns ---------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Hashable
 from types import TracebackType
 from typing import Any
 
-from .core import Entry, Outcome, Ticket, Timeout, of_check, of_lend, of_reset
+from .core import ANY, Entry, Outcome, Ticket, Timeout, of_check, of_lend, of_reset
 from .core.entry import RESETS
 from .driver import until
 from .errors import Closed
@@ -71,26 +71,12 @@ class Lease(BaseLease):
             raise self._refuse()
         pool = self._pool
         self._core = core = pool._core
-        lock = pool._mutex
         try:
             self._who = who = _local.holder
         except AttributeError:
             self._who = who = _holder()
         started = time.monotonic()
-        if core.shielded is not None:
-            pool._refuse_reentry()
-        lock.acquire()
-        try:
-            self._entry = entry = core.lease(
-                self._resource, self._method, self._filter, self._by, who, started, self._whole
-            )
-        except BaseException:
-            pool._unlock()
-            raise
-        if core.steps:
-            pool._unlock()
-        else:
-            lock.release()
+        self._entry = entry = core.hold(self._resource, ANY, who, started)
         if entry is None:
             return pool._hand_over_in_turn(self, started)
         if entry.skills:
@@ -109,27 +95,26 @@ class Lease(BaseLease):
         if entry is None or core is None:
             self._held()  # which says what is wrong
             return
-        pool = self._pool
         if error is not None or (entry.skills & RESETS and self._whole):
-            pool._take_back(self, error)
+            self._pool._take_back(self, error)
             return
-        lock = pool._mutex
-        ended = time.monotonic()
-        lock.acquire()
-        try:
-            self._entry = None
-            core.release(entry, self._who, ended)
-        finally:
-            if core.steps:
-                pool._unlock()
-            else:
-                lock.release()
+        self._entry = None
+        if not core.hand_back(entry, self._who, time.monotonic()):
+            with self._pool._turn as now:
+                core.release(entry, self._who, now)
 
 
 class _ChoosyLease(Lease):
     """One whose user asks for more than the resource."""
 
     __slots__ = ("__dict__",)
+
+    def __enter__(self) -> Any:
+        if self._core is not None:
+            raise self._refuse()
+        self._core = self._pool._core
+        self._who = _holder()
+        return self._pool._hand_over_in_turn(self, time.monotonic())
 
 
 class Checkouts(Supplies):
@@ -198,8 +183,19 @@ class Checkouts(Supplies):
     # -- beside the straight path --------------------------------------------------------------
 
     def _hand_over_in_turn(self, lease: Lease, started: float) -> Any:
-        """Wait for a conn, and hand it over."""
-        entry = self._wait_for(lease, started, None, None)
+        """In a turn: a conn that is free, chosen as the user says, or one that is waited for."""
+        self._lock()
+        try:
+            core = self._core
+            lease._entry = entry = core.lease(
+                lease._resource, lease._method, lease._filter, lease._by, lease._who, started,
+                lease._whole,
+            )  # fmt: skip
+            lease._place = core.arrivals - 0.5
+        finally:
+            self._unlock()
+        if entry is None:
+            entry = self._wait_for(lease, started, None, None)
         return self._hand_over(lease, entry, started)
 
     def _wait_for(

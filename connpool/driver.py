@@ -49,6 +49,8 @@ class Driver:
 
     # Taking a turn gives the present instant; a driver sets it before anything else.
     _turn: AbstractContextManager[float]
+    # Whether the core may be entered by a stroke: one thread alone always may.
+    _strokes = True
 
     def __init__(
         self,
@@ -76,6 +78,7 @@ class Driver:
     def _renew(self) -> None:
         """A new, empty core."""
         self._core = Core(self._options, random.Random().random, self._whoami)
+        self._core.in_turn = self._core.turns_only = not self._strokes
 
     def _bury(self, now: float) -> None:
         """In a turn: take back what was checked out by those who have dropped it."""

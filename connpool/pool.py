@@ -21,6 +21,7 @@ from .checkouts import Checkouts
 from .conn import Conn, Reply, check_conn, describe
 from .core import (
     POPPED,
+    Entry,
     Info,
     Pop,
     Revive,
@@ -107,7 +108,7 @@ class Pool(Checkouts):
 
     # -- calls ---------------------------------------------------------------------------------
 
-    def call(  # noqa: PLR0912, PLR0915 - the straight path is written out, calls cost what they save
+    def call(
         self,
         resource: Hashable,
         method: Hashable,
@@ -135,30 +136,19 @@ class Pool(Checkouts):
         Waits for a conn, first come, first served.  An interrupt while it waits leaves the line
         and harms nothing; one during the call retires the conn, unless it survives that.
         """
-        if by is not None or (filter is not None and not callable(filter)):
-            self._check_choice(filter, by)
         if timeout is not ...:
             timeout = self._seconds(timeout)
-        core, lock, who = self._core, self._mutex, get_ident()
+        core, who = self._core, get_ident()
         started = time.monotonic()
-        # The straight path takes its turns by hand: a `with` would cost as much as the turn.
-        if core.shielded is not None:
-            self._refuse_reentry()
-        lock.acquire()
-        try:
-            entry = core.take(resource, method, filter, by, who, started)
-            place = core.arrivals
-        except BaseException:
-            self._unlock()
-            raise
-        if core.steps:
-            self._unlock()
+        if filter is None and by is None:
+            entry = core.borrow(resource, method, who, started)
         else:
-            lock.release()
+            entry = self._take(resource, method, filter, by, started)
         if entry is None:
             deadline = until(self._seconds(timeout), started)
             ticket = Ticket(resource, method, filter, by, who, started, deadline)
             return self._call_in_line(ticket, payload)
+        place = core.arrivals
         try:
             reply = entry.conn.call(method, payload)
         except BaseException as error:
@@ -166,21 +156,27 @@ class Pool(Checkouts):
                 raise
             cause = error
         else:
-            if reply.__class__ is Reply:  # which is final
+            if type(reply) is Reply:  # which is final
                 return self._replied(entry, method, who, reply, started)
-            ended = time.monotonic()
-            lock.acquire()
-            try:
-                core.give(entry, method, who, started, ended)
-            finally:
-                if core.steps:
-                    self._unlock()
-                else:
-                    lock.release()
+            if not core.put_back(entry, method, started, time.monotonic()):
+                with self._turn as now:
+                    core.returned(entry, who, now)
             return reply
         deadline = until(self._seconds(timeout), started)
         ticket = Ticket(resource, method, filter, by, who, started, deadline, place - 0.5, cause)
         return self._call_in_line(ticket, payload)
+
+    def _take(
+        self, resource: Hashable, method: Hashable, filter: Any, by: Any, now: float
+    ) -> Entry | None:
+        """In a turn: a conn that is free, chosen as the caller says."""
+        if by is not None or (filter is not None and not callable(filter)):
+            self._check_choice(filter, by)
+        self._lock()
+        try:
+            return self._core.take(resource, method, filter, by, get_ident(), now)
+        finally:
+            self._unlock()
 
     def _call_in_line(self, ticket: Ticket, payload: Any) -> Any:
         """A call that has to wait, perhaps again and again: until a conn has answered it."""

@@ -7,8 +7,10 @@ Theory of operation
 
 1. No clock, thread, loop, socket, logging or global random in here.  Time comes in as `now`, chance
    as a function, the identity of a caller as an opaque `who`.
-2. A driver enters through a door (a public method of `Core`), one at a time, and finds the core
-   consistent; it leaves it consistent, whatever the door raises.
+2. A driver enters through a door (a public method of `Core`), one at a time: that is a *turn*.  It
+   finds the core consistent, and leaves it consistent, whatever the door raises.  The doors of
+   `straight` need no turn: where nothing is out of the ordinary a conn changes hands in a *stroke*,
+   in which nobody can come in between, and which gives way to any turn.
 3. What is to be done outside (wake somebody, open or close a conn, look at the clock earlier) is
    left in `steps`.  The driver takes them before it lets go, and carries them out afterwards.
 4. Everything that is due at `now` is done before anything else at `now`.  One comparison with `due`
@@ -47,6 +49,7 @@ what can be served (a return, an opening, the end of a rest, a change of `extra`
 **The storeys**, each a file, each knowing only those below::
 
     machine    Core: take, give, submit, conclude, cancel, route
+    straight   a free conn is taken and comes back, outside a turn
     leasing    conns that users hold themselves
     book       questions and updates
     leaving    pops, the close of the pool
@@ -79,7 +82,7 @@ and beside them, knowing nothing of each other's workings: `entry` (states, Info
 'granted'
 """
 
-from .entry import Entry, Info, Stat, State
+from .entry import Entry, Info, State
 from .machine import Core
 from .options import (
     Options,
@@ -105,7 +108,7 @@ from .outcome import (
 from .permits import ALARM, LOOK, Forsaken, Permit, Work
 from .revive import Backoff
 from .routing import check_by, sticky
-from .stats import Now, PoolStats, SinceStart
+from .stats import Now, PoolStats, SinceStart, Stat
 from .supply import Supply
 from .waiting import ANY, QUEUED, Pop, Standing, Ticket
 

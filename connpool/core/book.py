@@ -22,6 +22,8 @@ from .stats import Now, PoolStats
 class Book(Leaving):
     """The eighth storey of the core."""
 
+    __slots__ = ()
+
     # -- what users change ---------------------------------------------------------------------
 
     def set_extra(self, id: int, value: Any, now: float) -> Any:

@@ -15,7 +15,7 @@ rotation would be a scan.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from itertools import chain, count, islice
 from typing import Any
 
@@ -30,11 +30,16 @@ from .waiting import ANY, Line, Ticket
 # How many heads of several groups' rotations are compared.  A bound, so that nothing scans.
 WINDOW = 8
 
+# The gate of a group that stands before several lines, or that offers wait for.
+SEVERAL = (None,)
+
 
 class Group:
     """Entries that can serve the same requests, and the rotation of those that are free."""
 
-    __slots__ = ("askable", "free", "line", "listings", "members", "methods", "resource", "shut")
+    __slots__ = (
+        "askable", "free", "gate", "line", "listings", "members", "methods", "resource", "shut",
+    )  # fmt: skip
 
     def __init__(
         self, resource: Any, methods: frozenset[Hashable], listings: tuple[Listing, ...]
@@ -48,6 +53,10 @@ class Group:
         self.askable = 0  # how many of them can be asked, or made anew, when a peer has died
         self.free: deque[Entry] = deque()
         self.shut: list[Offer] = []  # offers that have found the rotation empty
+        # Whatever is not empty here has to be asked when a conn comes back: those who wait, or, in
+        # one word, more than can be told at a glance.
+        self.gate: Collection[Any] = SEVERAL
+        self._open_gate()
 
     def join(self, entry: Entry) -> None:
         """Put `entry` at the end of the rotation, unless it lies there already."""
@@ -63,6 +72,15 @@ class Group:
         for offer in self.shut:
             offer.rotation.append(self)
         self.shut.clear()
+        self._open_gate()
+
+    def close_to(self, offer: Offer) -> None:
+        """An offer has found the rotation empty, and is to be told when it no longer is."""
+        self.shut.append(offer)
+        self.gate = SEVERAL
+
+    def _open_gate(self) -> None:
+        self.gate = SEVERAL if self.line is None else self.line.needs
 
     def tidy(self) -> None:
         """Drop what is stale once it outweighs the members."""
@@ -161,7 +179,7 @@ class Offer:
         for _ in range(len(rotation)):
             group = rotation.popleft()
             if next(_fresh(group), None) is None:
-                group.shut.append(self)
+                group.close_to(self)
                 continue
             found.append(group)
             if len(found) == WINDOW:

@@ -21,6 +21,8 @@ from .supply import SPREAD, Supply
 class Care(Openings):
     """The fourth storey of the core: conns that nobody uses at the moment."""
 
+    __slots__ = ()
+
     if TYPE_CHECKING:  # what the storey above does
 
         def _retire(

@@ -26,6 +26,8 @@ from .waiting import ANY, FAILED, GRANTED, QUEUED, Need, Standing, Ticket
 class Desk(Lending):
     """The second storey of the core: entries and tickets."""
 
+    __slots__ = ()
+
     # -- waiting -------------------------------------------------------------------------------
 
     def queue(self, ticket: Ticket, now: float) -> None:

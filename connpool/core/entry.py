@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from .stats import Stat
+
 if TYPE_CHECKING:
     from ..conn import Description
     from .candidates import Group
@@ -62,29 +64,6 @@ HOPEFUL = LIVE | {REVIVING}
 # How soon the clockwork looks again at a conn whose idle time or ping is over, but which is in use
 # or may not leave: often enough, and never a busy loop.
 DOZE = 1.0
-
-# How many calls a running mean remembers: long enough to be calm, short enough to forget.
-MEMORY = 64
-SHARE = 1 / MEMORY  # the interpreter is quicker with a product of floats than with a quotient
-
-
-@attrs.define(eq=False)
-class Stat:
-    """What one conn's calls of one method cost: `mean` seconds over the answered ones."""
-
-    answers: int = 0
-    errors: int = 0
-    mean: float = 0.0
-
-    @property
-    def count(self) -> int:
-        """Calls, answered or failed."""
-        return self.answers + self.errors
-
-    def answered(self, took: float) -> None:
-        """Count a call that was answered after `took` seconds."""
-        self.answers = answers = self.answers + 1
-        self.mean += (took - self.mean) / (answers if answers < MEMORY else MEMORY)
 
 
 @attrs.define(eq=False)
@@ -132,6 +111,7 @@ class Entry:
     reason: str = ""  # why it was last given up
     trouble: Trouble | None = None  # what went wrong since it last answered a call
     in_turn: bool = False  # stands in line for a slot, to be opened
+    quick: bool = False  # READY, with one place, and no trouble: see `straight`
     permit: Permit | None = None
     popper: Pop | None = None
     supply: Supply | None = None  # whose place it takes; None: it was put in by hand
@@ -188,6 +168,7 @@ class Entry:
         """What has gone wrong, to be added to."""
         if self.trouble is None:
             self.trouble = Trouble()
+            self.quick = False
         return self.trouble
 
     def falter(self) -> int:
@@ -222,7 +203,18 @@ class Entry:
 
     def recover(self) -> None:
         """It has answered a call: what went wrong before is forgotten."""
-        self.trouble = None
+        if self.trouble is not None:
+            self.trouble = None
+            self.see_whether_quick()
+
+    def see_whether_quick(self) -> None:
+        """Something has changed that the straight path hangs on."""
+        self.quick = self.state is READY and self.plain
+
+    @property
+    def plain(self) -> bool:
+        """It has one place, and nothing went wrong since it last answered a call."""
+        return self.users is None and self.trouble is None
 
     def set_capacity(self, capacity: int) -> None:
         """Change how many places there are; who has one keeps it, and who has all has all."""
@@ -234,6 +226,7 @@ class Entry:
             self.users = [self.user] * self.in_use
         elif capacity == 1 and not self.users:
             self.users = None
+        self.see_whether_quick()
 
     @property
     def sole(self) -> bool:
@@ -264,7 +257,7 @@ def move(entry: Entry, state: State) -> None:
     """Move `entry` to `state`, or raise and change nothing."""
     if state not in MOVES[entry.state]:
         raise RuntimeError(f"conn {entry.id} cannot go from {entry.state.value} to {state.value}")
-    entry.state = state
+    entry.state, entry.quick = state, state is READY and entry.plain
     if entry.claim is not None and state is not READY:
         release_claim(entry)
 
@@ -369,7 +362,7 @@ def view(entry: Entry, now: float) -> View:
 def snapshot(entry: Entry, now: float) -> Info:
     """The picture of `entry` at `now`."""
     group = entry.group
-    stats = {method: attrs.evolve(stat) for method, stat in (entry.stats or {}).items()}
+    stats = {method: stat.picture() for method, stat in (entry.stats or {}).items()}
     return Info(
         id=entry.id,
         conn=entry.conn,

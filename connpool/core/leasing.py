@@ -22,6 +22,8 @@ from .permits import Forsaken
 class Leasing(Book):
     """The ninth storey of the core."""
 
+    __slots__ = ()
+
     def lease(
         self,
         resource: Hashable,
@@ -77,18 +79,8 @@ class Leasing(Book):
             return
         entry.last_call = now
         entry.checkouts += 1
-        if entry.trouble is not None:
-            entry.recover()
-        group = entry.group
-        if entry.state is not READY or group is None or now >= self.due or self._starved:
-            self._returned(entry, now)
-        elif self.waiting and (group.line is None or group.line.needs):
-            self._serve(entry, now)
-        elif not entry.listed:
-            entry.listed = True
-            group.free.append(entry)
-            if group.shut:
-                group.reopen()
+        entry.recover()
+        self._came_back(entry, now)
 
     def forfeit(
         self,

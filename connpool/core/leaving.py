@@ -22,6 +22,8 @@ from .waiting import Pop
 class Leaving(Supplying):
     """The seventh storey of the core."""
 
+    __slots__ = ()
+
     # -- taking out ----------------------------------------------------------------------------
 
     def pop(self, entries: Iterable[Entry], who: Any, now: float) -> Pop:

@@ -36,6 +36,30 @@ class Lookout:
 class Lending:
     """The lowest storey of the core: entries, tickets, and the clockwork both hang on."""
 
+    __slots__ = (
+        "_alarms",
+        "_claiming",
+        "_deadlines",
+        "_directory",
+        "_listings",
+        "_lookout",
+        "_max_waiting",
+        "_rng",
+        "_tally",
+        "_unclaimed",
+        "_whoami",
+        "arrivals",
+        "closed",
+        "due",
+        "in_turn",
+        "leasing",
+        "name",
+        "shielded",
+        "steps",
+        "turns_only",
+        "waiting",
+    )
+
     def __init__(
         self,
         name: str,
@@ -45,6 +69,8 @@ class Lending:
     ) -> None:
         self.name = name
         self.closed = False
+        # Whether there may be no stroke (see `straight`): now, and at all.
+        self.in_turn = self.turns_only = False
         self.steps: list[Any] = []  # what the driver is to do outside its lock
         self.arrivals = 0  # the next place in line
         self.waiting = 0  # callers in line

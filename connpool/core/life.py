@@ -44,7 +44,7 @@ SHORTEST_LIFE = 0.05
 class Life(Care):
     """The fifth storey of the core: births, deaths and what lies between."""
 
-    # -- birth ---------------------------------------------------------------------------------
+    __slots__ = ()
 
     def admit(
         self,

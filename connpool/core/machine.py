@@ -18,14 +18,12 @@ from ..errors import PoolClosed, PoolError
 from . import outcome, revive
 from .candidates import WINDOW, Offer, refusal
 from .entry import (
-    MEMORY,
     READY,
-    SHARE,
     Entry,
     view,
 )
-from .leasing import Leasing
 from .routing import COMPARING, GLANCES, assumed_mean, some, sticky
+from .straight import Straight
 from .waiting import GRANTED, OVER, QUEUED, Ticket
 
 NEVER = -math.inf
@@ -37,8 +35,10 @@ MOST_STUCK = 10_000
 SUSPICIOUS = 2
 
 
-class Core(Leasing):
+class Core(Straight):
     """The top storey: what drivers call."""
+
+    __slots__ = ()
 
     # -- the straight path ---------------------------------------------------------------------
 
@@ -95,54 +95,15 @@ class Core(Leasing):
 
     def give(self, entry: Entry, method: Hashable, who: Any, started: float, now: float) -> None:
         """A place comes back after a call that was answered."""
-        try:
-            stat = entry.stats[method]  # type: ignore[index]  # None is one of the two exceptions
-        except (KeyError, TypeError):
-            stat = entry.stat(method)
-        stat.answers = answers = stat.answers + 1
-        mean = stat.mean
-        if answers < MEMORY:
-            stat.mean = mean + (now - started - mean) / answers
-        else:
-            stat.mean = mean + (now - started - mean) * SHARE
+        entry.stat(method).answered(now - started)
         entry.last_call = now
-        entry.in_use -= 1
-        if entry.users:
-            entry.users.remove(who)
-        if entry.trouble is not None:
-            entry.recover()
-        group = entry.group
-        if entry.state is not READY or group is None or now >= self.due or self._starved:
-            self._returned(entry, now)
-        elif self.waiting and (group.line is None or group.line.needs):
-            self._serve(entry, now)
-        elif not entry.listed:
-            entry.listed = True
-            group.free.append(entry)
-            if group.shut:
-                group.reopen()
+        self.returned(entry, who, now)
 
-    def glance(self, resource: Hashable, method: Hashable, by: Any, now: float) -> Any:
-        """What `route` would give, where that changes nothing in the core; None: ask `route`.
-
-        The one door that may be entered outside a turn.  It reads a roll that is never changed once
-        it is made, and a counter that hands out each number once; if the roll is out of date, or
-        anything is due, it gives None.  That a conn may be lost right after it was given is in the
-        nature of `route`.
-        """
-        if now < self.due:
-            try:
-                offer = self._listings[resource].offers[method]
-                roll = offer.called
-                if roll.age != offer.listing.age:
-                    return None
-                if by.__class__ is sticky:
-                    entry = offer.stuck[by.key]
-                    return None if entry.whole else entry.conn
-                return GLANCES[by](offer, roll, self._rng, self.leasing)
-            except (LookupError, TypeError, ZeroDivisionError):
-                return None
-        return None
+    def returned(self, entry: Entry, who: Any, now: float) -> None:
+        """A place comes back, and that its call was answered is counted already."""
+        entry.leave_place(who)
+        entry.recover()
+        self._came_back(entry, now)
 
     def route(self, resource: Hashable, method: Hashable, filter: Any, by: Any, now: float) -> Any:
         """A live conn, without a lease; raises the precise error where there is none."""

@@ -30,6 +30,21 @@ REMEMBERED = 5
 class Openings(Desk):
     """The third storey of the core: entries and permits."""
 
+    __slots__ = (
+        "_connecting",
+        "_conns",
+        "_granting",
+        "_last_id",
+        "_last_supply",
+        "_starved",
+        "_to_open",
+        "entries",
+        "failures",
+        "live",
+        "options",
+        "permits",
+    )
+
     def __init__(
         self, options: Options, rng: Callable[[], float], whoami: Callable[[], Any]
     ) -> None:
@@ -100,6 +115,10 @@ class Openings(Desk):
         if not supply.queued and supply.hopeful and not self.closed:
             supply.queued = True
             self._to_open.append(supply)
+
+    def end_turn(self) -> None:
+        """Strokes may come again, but not while a conn that comes back may have to give way."""
+        self.in_turn = self.turns_only or bool(self._starved)
 
     def _ask_starved(self) -> None:
         """There may be room now."""
@@ -203,6 +222,7 @@ class Openings(Desk):
         if most is None or self._occupied() < most:
             return True
         self._starved[supply] = None
+        self.in_turn = True
         self._arm(supply, now + WANTED)  # a conn that is returned while nobody waits tells nobody
         return False
 

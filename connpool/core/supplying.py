@@ -25,6 +25,8 @@ from .supply import Supply
 class Supplying(Life):
     """The sixth storey of the core."""
 
+    __slots__ = ()
+
     # -- supplies ------------------------------------------------------------------------------
 
     def supply(self, supply: Supply, now: float) -> None:
@@ -212,6 +214,16 @@ class Supplying(Life):
         self._ask_for_more(hungry)  # before this one's own supply asks for another
         self._retire(entry, outcome.EVICTED, now)
         return True
+
+    def _came_back(self, entry: Entry, now: float) -> None:
+        """The same for a conn that is well, as nearly every one is."""
+        group = entry.group
+        if entry.state is not READY or group is None or now >= self.due or self._starved:
+            self._returned(entry, now)
+        elif self.waiting and (group.line is None or group.line.needs):
+            self._serve(entry, now)
+        else:
+            group.join(entry)
 
     def _returned(self, entry: Entry, now: float) -> None:
         """A place is free again: for who waits, for the rotation, or for what comes next."""

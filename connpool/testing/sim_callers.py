@@ -9,7 +9,6 @@ has given up hears of nothing any more.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -50,9 +49,7 @@ class Callers(Backstage):
         if self.story is not None:
             self.tell(f"{caller} asks for {wished(caller, timeout)}")
         try:
-            entry = self.core.take(
-                caller.resource, caller.method, caller.filter, caller.by, caller.who, now
-            )
+            entry = self._at_once(caller)
         except Exception as error:
             self.leave()
             self.ledger.refused(caller, error)
@@ -63,11 +60,19 @@ class Callers(Backstage):
             self._served(caller, entry)
         elif self.tasks:
             self.leave()
-            self._queue(caller)
+            self._hand_in(caller, self._ticket(caller))
         else:
             self.leave()
             self._phase(caller, ASKING)
             self.later(0.0, caller, self._submit, caller, caller.turn)
+
+    def _at_once(self, caller: Caller) -> Entry | None:
+        """A place without a turn, or else in one."""
+        asked, who, now = (caller.resource, caller.method), caller.who, self.now
+        entry = None
+        if caller.filter is None and caller.by is None:
+            entry = self.core.borrow(*asked, who, now)
+        return entry or self.core.take(*asked, caller.filter, caller.by, who, now)
 
     def _phase(self, caller: Caller, phase: str) -> None:
         caller.phase = phase
@@ -87,11 +92,7 @@ class Callers(Backstage):
     def _submit(self, caller: Caller, turn: int) -> None:
         """Another turn: stand in line, unless a conn has become free meanwhile."""
         if caller.turn == turn:
-            self._hand_in(caller, self._ticket(caller), self.core.submit)
-
-    def _queue(self, caller: Caller) -> None:
-        """The same turn: stand in line."""
-        self._hand_in(caller, self._ticket(caller), self.core.queue)
+            self._hand_in(caller, self._ticket(caller))
 
     def _ticket(self, caller: Caller) -> Ticket:
         if caller.ticket is not None and caller.cause is not None and not self.tasks:
@@ -108,14 +109,12 @@ class Callers(Backstage):
             caller.cause,
         )
 
-    def _hand_in(
-        self, caller: Caller, ticket: Ticket, door: Callable[[Ticket, float], Any]
-    ) -> None:
+    def _hand_in(self, caller: Caller, ticket: Ticket) -> None:
         caller.ticket = ticket
         ticket.waiter = caller
         self.me = caller.who
         try:
-            door(ticket, self.now)
+            self.core.submit(ticket, self.now)
         except Exception as error:
             if not self.tasks:
                 self.core.cancel(ticket, self.now)
@@ -274,7 +273,8 @@ class Callers(Backstage):
             error, reply = ended.error, reply.value
         else:
             error = None
-            self.core.give(entry, caller.method, caller.who, caller.started, now)
+            if not self.core.put_back(entry, caller.method, caller.started, now):
+                self.core.returned(entry, caller.who, now)
             if card is not None:
                 self.ledger.answered(card, caller.method, caller.started)
         if self.story is not None:
@@ -332,7 +332,7 @@ class Callers(Backstage):
         caller.moved, caller.cause = True, error
         self._phase(caller, ASKING)
         if self.tasks:
-            self._hand_in(caller, self._ticket(caller), self.core.submit)
+            self._hand_in(caller, self._ticket(caller))
         else:
             self.later(0.0, caller, self._submit, caller, caller.turn)
 

@@ -143,6 +143,7 @@ class Engine:
         core = self.core
         if core.steps:
             self.take_over()
+        core.end_turn()
         self.ledger.look()
 
     def take_over(self) -> None:

@@ -51,6 +51,8 @@ def _entry(core: Core, entry: Entry, now: float) -> None:
         assert entry.in_use == entry.capacity
         assert all(who is entry.user for who in entry.holders), "a whole conn in several hands"
     trouble = entry.trouble
+    plain = entry.users is None and trouble is None
+    assert entry.quick == (plain and entry.state is State.READY)
     assert trouble is None or trouble.streak or trouble.failures or trouble.refusals
     if entry.permit is not None:
         assert entry.permit in core.permits

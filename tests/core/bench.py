@@ -58,6 +58,7 @@ class Bench:
         self.alarms = 0
         self.looks = 0  # at whether those who hold conns are still there
         self.forsaken: list[Forsaken] = []
+        self.straight = True  # what can be done outside a turn is, as drivers do
         self._callers = itertools.count(1)
         self._audited = audited
 
@@ -81,6 +82,7 @@ class Bench:
             else:
                 assert step.standing is not Standing.QUEUED
                 self.woken.append(step)
+        self.core.end_turn()
         if self._audited:
             audit(self.core, self.now)
 
@@ -175,7 +177,18 @@ class Bench:
         who = next(self._callers) if who is ... else who
         ticket = Ticket(resource, method, filter, by, who, self.now, self.now + timeout)
         ticket.whole = whole
+        if self.straight and filter is None and by is None and not whole:
+            return self._had(ticket, self.core.borrow(resource, method, who, self.now))
         return self.submit(ticket)
+
+    def _had(self, ticket: Ticket, entry: Entry | None) -> Ticket:
+        """What was to be had outside a turn, or else the ticket is handed in."""
+        if entry is None:
+            return self.submit(ticket)
+        ticket.entry, ticket.standing = entry, Standing.GRANTED
+        ticket.place = self.core.place()
+        self.look()
+        return ticket
 
     def submit(self, ticket: Ticket) -> Ticket:
         """A ticket is handed in."""
@@ -188,7 +201,10 @@ class Bench:
         """A granted call was answered; it began when it was granted, or `took` seconds ago."""
         entry = holder(ticket)
         started = entry.since if took is None else self.now - took
-        self.core.give(entry, ticket.method, ticket.who, started, self.now)
+        if not self.straight:
+            self.core.give(entry, ticket.method, ticket.who, started, self.now)
+        elif not self.core.put_back(entry, ticket.method, started, self.now):
+            self.core.returned(entry, ticket.who, self.now)
         ticket.standing = Standing.OVER
         self.look()
 
@@ -232,20 +248,19 @@ class Bench:
         who = next(self._callers) if who is ... else who
         ticket = Ticket(resource, method, filter, by, who, self.now, self.now + timeout)
         ticket.whole = whole
+        if self.straight and filter is None and by is None and whole and self.core.leasing:
+            return self._had(ticket, self.core.hold(resource, method, who, self.now))
         try:
             entry = self.core.lease(resource, method, filter, by, who, self.now, whole)
         finally:
             self.look()
-        if entry is None:
-            return self.submit(ticket)
-        ticket.entry, ticket.standing = entry, Standing.GRANTED
-        ticket.place = self.core.place()
-        return ticket
+        return self._had(ticket, entry)
 
     def release(self, lease: Ticket) -> None:
         """A checkout is over, and its conn is well; or it was over, and this is said too late."""
         assert lease.entry is not None
-        self.core.release(lease.entry, lease.who, self.now)
+        if not (self.straight and self.core.hand_back(lease.entry, lease.who, self.now)):
+            self.core.release(lease.entry, lease.who, self.now)
         lease.standing = Standing.OVER
         self.look()
 

@@ -10,7 +10,8 @@ import attrs
 import pytest
 
 from connpool.core import Entry, Info, Stat, State
-from connpool.core.entry import MEMORY, MOVES, View, move, snapshot, view
+from connpool.core.entry import MOVES, View, move, snapshot, view
+from connpool.core.stats import MEMORY
 from tests.core.bench import Bench
 
 
@@ -116,6 +117,16 @@ def test_the_mean_forgets() -> None:
     for _ in range(3 * MEMORY):
         stat.answered(10.0)
     assert stat.mean > 9.0
+
+
+def test_a_mean_that_nobody_has_asked_for_forgets_from_then_on() -> None:
+    """The straight path only adds calls up: the first who asks gets the mean of them all."""
+    stat = Stat(answers=4 * MEMORY, spent=4.0 * MEMORY)
+    assert stat.mean == 1.0
+    for _ in range(3 * MEMORY):
+        stat.answered(10.0)
+    assert stat.mean > 9.0
+    assert Stat().mean == 0.0
 
 
 def test_a_conn_without_an_answer_has_no_mean() -> None:

@@ -19,10 +19,10 @@ SELDOM_SEEN = frozenset(
 MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
     # -- machine: the doors
     (
-        "a place is never given back by give",
-        "machine.py",
-        "        entry.last_call = now\n        entry.in_use -= 1\n",
-        "        entry.last_call = now\n",
+        "a place is never given back by put_back",
+        "straight.py",
+        "entry.in_use, entry.listed = 0, True; group.free.append(entry)",
+        "entry.listed = True; group.free.append(entry)",
     ),
     ("take lends a conn that is used", "machine.py", "                and not entry.in_use\n", ""),
     (
@@ -50,17 +50,17 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
 ''',
     ),
     (
-        "give serves nobody who waits",
-        "machine.py",
+        "who comes back serves nobody who waits",
+        "supplying.py",
         "        elif self.waiting and (group.line is None or group.line.needs):\n"
         "            self._serve(entry, now)\n",
         "",
     ),
     (
-        "give does not put the conn back",
-        "machine.py",
-        "            entry.listed = True\n            group.free.append(entry)\n",
-        "",
+        "put_back does not put the conn back",
+        "straight.py",
+        "entry.in_use, entry.listed = 0, True; group.free.append(entry)",
+        "entry.in_use, entry.listed = 0, True",
     ),
     (
         "a granted ticket that is cancelled keeps its place",
@@ -94,9 +94,52 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "a mean of all calls is that of the last",
-        "machine.py",
-        "mean + (now - started - mean) / answers",
-        "now - started",
+        "straight.py",
+        "stat.spent = spent + (now - started - spent * stat.fading)",
+        "stat.spent = now - started",
+    ),
+    # -- the straight path
+    (
+        "borrow does not see that time has passed",
+        "straight.py",
+        "            if not free or now >= self.due:\n",
+        "            if not free:\n",
+    ),
+    (
+        "put_back does not look at who waits",
+        "straight.py",
+        "entry.quick and not (group := entry.group).gate: entry.in_use, entry.listed = 0, True",
+        "entry.quick and (group := entry.group): entry.in_use, entry.listed = 0, True",
+    ),
+    (
+        "put_back does not look whether the conn is well",
+        "straight.py",
+        "entry.quick and not (group := entry.group).gate: entry.in_use, entry.listed = 0, True",
+        "not (group := entry.group).gate: entry.in_use, entry.listed = 0, True",
+    ),
+    (
+        "put_back overlooks those who starve",
+        "openings.py",
+        "self.in_turn = self.turns_only or bool(self._starved)",
+        "self.in_turn = self.turns_only",
+    ),
+    (
+        "a conn in trouble is quick",
+        "entry.py",
+        "return self.users is None and self.trouble is None",
+        "return self.users is None",
+    ),
+    (
+        "a conn with several places is quick",
+        "entry.py",
+        "return self.users is None and self.trouble is None",
+        "return self.trouble is None",
+    ),
+    (
+        "a gate that has closed stays closed",
+        "candidates.py",
+        "        self.gate = SEVERAL if self.line is None else self.line.needs\n",
+        "        self.gate = ()\n",
     ),
     # -- the line
     (
