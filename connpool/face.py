@@ -48,15 +48,14 @@ class Face(Driver):
         with many conns, but for a filter and a function of yours, which are shown all of them, and
         a key of `sticky` that is new; of many conns "least_used" and "least_wait" compare a few.
         """
-        if method is None:
-            method = ANY
         if filter is None:
             conn = self._core.glance(resource, method, by, time.monotonic())
             if conn is not None:
                 return conn
         self._check_choice(filter, by)
         with self._turn as now:
-            return self._core.route(resource, method, filter, by, now)
+            core = self._core
+            return core.route(resource, ANY if method is None else method, filter, by, now)
 
     # -- questions -----------------------------------------------------------------------------
 

@@ -101,29 +101,29 @@ def lendable(entry: Entry) -> bool:
 class Roll:
     """The live conns of an offer, called once and never changed: it may be read outside a turn."""
 
-    __slots__ = ("age", "conns", "entries", "pairs", "size")
+    __slots__ = ("conns", "count", "entries", "offer", "pairs", "size", "stuck")
 
-    def __init__(self, entries: list[Entry], age: int) -> None:
+    def __init__(self, entries: list[Entry], offer: Offer) -> None:
         self.entries = entries
         self.conns = [entry.conn for entry in entries]  # so that routing need not touch an entry
         self.size = len(entries)
         self.pairs = self.size * (self.size - 1)
-        self.age = age  # of the listing, then
+        self.offer = offer
+        self.count = offer.count  # whose turn it is
+        self.stuck: dict[Hashable, Entry] = {}  # keys of sticky, and where they went
 
 
-NOBODY = Roll([], -1)
+NOT_YET: Iterator[int] = iter(())
 
 
 class Offer:
     """What a resource offers for one method: the groups that have both."""
 
-    __slots__ = ("called", "count", "free", "groups", "listing", "rotation", "stuck", "turn")
+    __slots__ = ("count", "free", "groups", "listing", "rotation", "turn")
 
     def __init__(self, listing: Listing) -> None:
         self.listing = listing
-        self.called = NOBODY
-        self.count: Iterator[int] = count()  # whose turn it is in the roll, from anywhere
-        self.stuck: dict[Hashable, Entry] = {}  # keys of sticky, and where they went
+        self.count = NOT_YET  # whose turn it is
         self.groups: dict[Group, None] = {}
         self.rotation: deque[Group] = deque()
         self.free: deque[Entry] | None = None  # of the only group, for the straight path
@@ -142,15 +142,16 @@ class Offer:
             self.rotation.remove(group)
         self.free = next(iter(self.groups)).free if len(self.groups) == 1 else None
 
-    def roll(self, rng: Callable[[], float]) -> Roll:
+    def roll(self, method: Hashable, rng: Callable[[], float]) -> Roll:
         """The live conns that have the method: called anew only when one has come or gone."""
-        if self.called.age != self.listing.age:
-            if self.called is NOBODY:  # many pools would otherwise all begin with the same server
+        method = None if method is ANY else method  # as `route` is asked for it
+        roll = self.listing.rolls.get(method)
+        if roll is None:
+            if self.count is NOT_YET:  # many pools would otherwise all begin with the same server
                 self.count = count(int(rng() * 1_000_000))
-            self.stuck.clear()  # first: who looks without a lock must not find an old key in it
             live = [entry for entry in self.members() if entry.state in LIVE]
-            self.called = Roll(live, self.listing.age)
-        return self.called
+            roll = self.listing.rolls[method] = Roll(live, self)
+        return roll
 
     def members(self) -> Iterator[Entry]:
         """Every conn that has the method, whatever its state."""
@@ -202,14 +203,14 @@ def _fresh(group: Group) -> Iterator[Entry]:
 class Listing:
     """All that is known of one resource."""
 
-    __slots__ = ("age", "last_error", "line", "live", "offers", "resource", "supply")
+    __slots__ = ("last_error", "line", "live", "offers", "resource", "rolls", "supply")
 
     def __init__(self, resource: Hashable) -> None:
         self.resource = resource
         self.offers: dict[Hashable, Offer] = {}
         self.line = Line()
         self.live = 0
-        self.age = 0  # changes whenever a live conn comes or goes
+        self.rolls: dict[Hashable, Roll] = {}  # by method; void when a live conn comes or goes
         self.last_error: BaseException | None = None
         self.supply: Supply | None = None
 
@@ -262,7 +263,7 @@ class Directory:
         assert entry.group is not None
         for listing in entry.group.listings:
             listing.live += change
-            listing.age += 1
+            listing.rolls = {}  # another one: somebody may just be looking at the old one
 
     def _group(self, what: Description) -> Group:
         key = (frozenset(what.resources), what.methods)

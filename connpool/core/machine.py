@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import PoolClosed, PoolError
 from . import outcome, revive
-from .candidates import WINDOW, Offer, refusal
+from .candidates import WINDOW, Offer, Roll, refusal
 from .entry import (
     READY,
     Entry,
@@ -111,7 +111,7 @@ class Core(Straight):
             self.tick(now)
         listing = self._listings.get(resource)
         offer = listing.offers.get(method) if listing is not None else None
-        if offer is None or not (called := offer.roll(self._rng)).size:
+        if offer is None or not (called := offer.roll(method, self._rng)).size:
             raise self._refuse_route(resource, method, filter, now)
         roll = called.entries
         if filter is not None:
@@ -120,9 +120,9 @@ class Core(Straight):
                 raise self._refuse_route(resource, method, filter, now)
             return self._other(offer, roll, method, by, now).conn
         if by is None or (isinstance(by, str) and by not in COMPARING):
-            conn = GLANCES[by](offer, called, self._rng, self.leasing)
+            conn = GLANCES[by](called, self._rng, self.leasing)
             return self._other(offer, roll, method, by, now).conn if conn is None else conn
-        chosen = self._pick(offer, roll, method, by, now)
+        chosen = self._pick(called, method, by, now)
         return (self._other(offer, roll, method, by, now) if chosen.whole else chosen).conn
 
     def _other(
@@ -136,16 +136,15 @@ class Core(Straight):
             raise self._timeout(ticket, listing, now)
         return self._route(by or "round_robin", common, method, offer, now)
 
-    def _pick(
-        self, offer: Offer, roll: list[Entry], method: Hashable, by: Any, now: float
-    ) -> Entry:
+    def _pick(self, called: Roll, method: Hashable, by: Any, now: float) -> Entry:
         """One of the live conns, by a key, by least_wait, or as a function of the user's says."""
+        offer, roll, stuck = called.offer, called.entries, called.stuck
         if isinstance(by, sticky):
-            found = offer.stuck.get(by.key)
+            found = stuck.get(by.key)
             if found is None:
-                if len(offer.stuck) >= MOST_STUCK:
-                    offer.stuck.clear()
-                found = offer.stuck[by.key] = self._route(by, roll, method, offer, now)
+                if len(stuck) >= MOST_STUCK:
+                    stuck.clear()
+                found = stuck[by.key] = self._route(by, roll, method, offer, now)
             return found
         if by in COMPARING:
             roll = list(some(roll, WINDOW, self._rng))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol
 
 import attrs
@@ -164,21 +164,21 @@ def choose(
 # -- without a lease: one of all live conns, in time that does not grow with their number ----------
 
 
+class Offer(Protocol):
+    """What a resource offers for a method, as far as it is looked at here."""
+
+    free: deque[Entry] | None
+
+
 class Roll(Protocol):
-    """The live conns, as `candidates` keeps them; never changed once it is made."""
+    """The live conns, as `candidates` keeps them: nothing but the count ever changes."""
 
     conns: list[Any]
     entries: list[Entry]
     size: int
     pairs: int
-
-
-class Called(Protocol):
-    """What the picks below need of an offer; none of them changes more than the counter."""
-
-    called: Any  # a Roll
-    count: Iterator[int]
-    free: deque[Entry] | None
+    count: Any
+    offer: Any  # an Offer
 
 
 # Each gives a conn, or None where the one that it would give is held by somebody who has it for
@@ -186,20 +186,20 @@ class Called(Protocol):
 # there is no conn an IndexError or a ZeroDivisionError comes of it.
 
 
-def _next(offer: Called, roll: Roll, rng: Rng, leasing: bool) -> Any:
-    at = next(offer.count) % roll.size
+def _next(roll: Roll, rng: Rng, leasing: bool) -> Any:
+    at = next(roll.count) % roll.size
     return None if leasing and roll.entries[at].whole else roll.conns[at]
 
 
-def _any(offer: Called, roll: Roll, rng: Rng, leasing: bool) -> Any:
+def _any(roll: Roll, rng: Rng, leasing: bool) -> Any:
     at = int(rng() * roll.size)
     return None if leasing and roll.entries[at].whole else roll.conns[at]
 
 
-def _less_used_of_two(offer: Called, roll: Roll, rng: Rng, leasing: bool) -> Any:
+def _less_used_of_two(roll: Roll, rng: Rng, leasing: bool) -> Any:
     entries, others = roll.entries, roll.size - 1
     if not others:
-        return _any(offer, roll, rng, leasing)
+        return _any(roll, rng, leasing)
     # One draw for both: a pair of different ones among all there are.
     drawn = int(rng() * roll.pairs)
     first, at = entries[drawn // others], drawn % others
@@ -211,18 +211,18 @@ def _less_used_of_two(offer: Called, roll: Roll, rng: Rng, leasing: bool) -> Any
     return None if first.whole else first.conn
 
 
-def _idle(offer: Called, roll: Roll, rng: Rng, leasing: bool) -> Any:
+def _idle(roll: Roll, rng: Rng, leasing: bool) -> Any:
     """One that nobody uses: none is less used, none is free sooner.  Each time the next, or all
     would be sent to the same."""
-    free = offer.free
+    free = roll.offer.free
     if not free:
         return None
-    entry = free[next(offer.count) % len(free)]
+    entry = free[next(roll.count) % len(free)]
     return None if entry.in_use or entry.state is not READY else entry.conn
 
 
 # What changes nothing but a counter, and so needs no turn at the core.
-GLANCES: dict[str | None, Callable[[Called, Any, Rng, bool], Any]] = {
+GLANCES: dict[str | None, Callable[[Any, Rng, bool], Any]] = {
     None: _next,
     "round_robin": _next,
     "random": _any,

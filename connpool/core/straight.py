@@ -103,18 +103,17 @@ class Straight(Leasing):
 
         It reads a roll that is never changed once it is made, and a counter that hands out each
         number once; if the roll is out of date, or anything is due, it gives None.  That a conn may
-        be lost right after it was given is in the nature of `route`.
+        be lost right after it was given is in the nature of `route`.  None is any method.
         """
         if now < self.due:
             try:
-                offer = self._listings[resource].offers[method]
-                roll = offer.called
-                if roll.age != offer.listing.age:
-                    return None
+                roll = self._listings[resource].rolls[method]
+                if by is None and not self.leasing:  # what `GLANCES` would do, and mostly wanted
+                    return roll.conns[next(roll.count) % roll.size]
                 if by.__class__ is sticky:
-                    entry = offer.stuck[by.key]
+                    entry = roll.stuck[by.key]
                     return None if entry.whole else entry.conn
-                return GLANCES[by](offer, roll, self._rng, self.leasing)
+                return GLANCES[by](roll, self._rng, self.leasing)
             except (LookupError, TypeError, ZeroDivisionError):
                 return None
         return None

@@ -145,7 +145,8 @@ class Users(Callers):
         self, resource: Hashable, method: Hashable = ANY, filter: Any = None, by: Any = None
     ) -> Any:
         """A live conn, as `Pool.route` gives it, or None where there is none."""
-        conn = self.core.glance(resource, method, by, self.now) if filter is None else None
+        named = None if method is ANY else method
+        conn = self.core.glance(resource, named, by, self.now) if filter is None else None
         error: PoolError | None = None
         if conn is None:
             try:

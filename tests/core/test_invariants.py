@@ -147,7 +147,8 @@ class CoreMachine(Machine):
         core, now = self.bench.core, self.bench.now
 
         def pick() -> Any:
-            conn = core.glance(resource, method, by, now) if filter is None else None
+            named = None if method is ANY else method
+            conn = core.glance(resource, named, by, now) if filter is None else None
             try:
                 return core.route(resource, method, filter, by, now) if conn is None else conn
             except PoolTimeout:

@@ -17,7 +17,8 @@ from tests.core.bench import Bench
 def pick(bench: Bench, by: Any = None, *, method: Any = ANY, filter: Any = None) -> Any:
     """What a driver does: a glance, and where that gives nothing, a turn."""
     core = bench.core
-    found = core.glance("a", method, by, bench.now) if filter is None else None
+    named = None if method is ANY else method
+    found = core.glance("a", named, by, bench.now) if filter is None else None
     return core.route("a", method, filter, by, bench.now) if found is None else found
 
 
