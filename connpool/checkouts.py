@@ -98,10 +98,10 @@ class Lease(BaseLease):
         if error is not None or (entry.skills & RESETS and self._whole):
             self._pool._take_back(self, error)
             return
-        self._entry = None
         if not core.hand_back(entry, self._who, time.monotonic()):
             with self._pool._turn as now:
                 core.release(entry, self._who, now)
+        self._entry = None  # not before: an interrupt may come at any time
 
 
 class _ChoosyLease(Lease):

@@ -100,8 +100,11 @@ class BaseLease:
 
     def __del__(self) -> None:
         # This may run anywhere, in a turn at the core too: see `Face._bury`.
-        if self._entry is not None:
-            self._pool._dropped.append((self._core, self._entry, self._who, self._where))
+        try:
+            if self._entry is not None:
+                self._pool._dropped.append((self._core, self._entry, self._who, self._where))
+        except AttributeError:
+            pass  # an interrupt came before it was made
 
     def __repr__(self) -> str:
         held = "nothing" if self._entry is None else f"conn {self._entry.id}"

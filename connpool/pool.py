@@ -151,16 +151,21 @@ class Pool(Checkouts):
         place = core.arrivals
         try:
             reply = entry.conn.call(method, payload)
+            # In here, since an interrupt may come at any time, and has to find the conn held.
+            final = type(reply) is Reply
+            if not final and core.put_back(entry, method, started, time.monotonic()):
+                return reply
         except BaseException as error:
-            if not self._moves(entry, method, who, error, started):
+            if not entry.held_since(started, who) or not self._moves(
+                entry, method, who, error, started
+            ):
                 raise
             cause = error
         else:
-            if type(reply) is Reply:  # which is final
+            if final:
                 return self._replied(entry, method, who, reply, started)
-            if not core.put_back(entry, method, started, time.monotonic()):
-                with self._turn as now:
-                    core.returned(entry, who, now)
+            with self._turn as now:
+                core.returned(entry, who, now)
             return reply
         deadline = until(self._seconds(timeout), started)
         ticket = Ticket(resource, method, filter, by, who, started, deadline, place - 0.5, cause)

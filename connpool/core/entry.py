@@ -247,6 +247,12 @@ class Entry:
         """Whether `who` holds a place."""
         return who in self.holders
 
+    def held_since(self, since: float, who: Any) -> bool:
+        """Whether `who` holds a place that he took at `since`, as far as that can be told."""
+        if self.users is not None:
+            return self.held_by(who)
+        return bool(self.in_use) and self.since == since and bool(self.user == who)
+
     def held_by_only(self, who: Any) -> bool:
         """Whether `who` holds every place that is taken, and at least one."""
         holders = self.holders
