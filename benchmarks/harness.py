@@ -63,8 +63,9 @@ class Result:
     """One row of the table.
 
     `low` and `high` are the quartiles over the rounds: how far apart they are is the noise.  `took`
-    is the seconds of one operation of either side, where time was measured.  `absent` says why
-    there is no figure, where there is none: then `measured` is nan.
+    is the seconds of one operation of either side, where time was measured, and `counted` its
+    instructions, where those were.  `absent` says why there is no figure, where there is none: then
+    `measured` is nan.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Result:
     high: float
     unit: str = "x"
     took: tuple[float, float] | None = None
+    counted: tuple[float, float] | None = None
     absent: str = ""
 
     @property
@@ -175,7 +177,7 @@ class Heat:
         for row in rows:
             why_not = absent.get(row.subject) or absent.get(row.against)
             if why_not is not None:
-                yield without_figure(row.name, _versus(row), row.aim, why_not)
+                yield without_figure(row.name, versus(row), row.aim, why_not)
             else:
                 yield _compare(row, times[row.subject], times[row.against])
 
@@ -207,7 +209,8 @@ def _seconds(work: Work, count: int, clock: Clock) -> float:
     return clock() - started
 
 
-def _versus(row: Row) -> str:
+def versus(row: Row) -> str:
+    """What the row compares, in words."""
     return f"{row.subject} / {row.against}"
 
 
@@ -217,7 +220,7 @@ def _compare(row: Row, subject: list[float], against: list[float]) -> Result:
     low, middle, high = quantiles(ratios, n=4)
     return Result(
         row.name,
-        _versus(row),
+        versus(row),
         row.aim,
         middle,
         low,

@@ -19,6 +19,7 @@ from fnmatch import fnmatchcase
 
 from . import (
     calls,
+    counted,
     fairness,
     memory,
     peers,
@@ -45,6 +46,7 @@ IDEAS = (
     tasks,
     storms,
     peers,
+    counted,
     servers_postgres,
     servers_redis,
     servers_http,

@@ -18,13 +18,13 @@ from typing import Any
 from .harness import Result
 
 VERDICTS = {True: "met", False: "MISSED", None: "-"}
-HEAD = ("name", "measured / against", "aim", "figure", "quartiles", "ns", "")
+HEAD = ("name", "measured / against", "aim", "figure", "quartiles", "ns, or i", "")
 
 
 def line(cells: Iterable[str]) -> str:
     """One line of the table, in columns that fit."""
     name, what, aim, figure, quartiles, took, verdict = cells
-    text = f"{name:<30} {what:<54} {aim:>7} {figure:>10} {quartiles:>15} {took:>17}  {verdict}"
+    text = f"{name:<33} {what:<54} {aim:>7} {figure:>10} {quartiles:>15} {took:>19}  {verdict}"
     return text.rstrip()
 
 
@@ -45,10 +45,17 @@ def row(result: Result, before: Mapping[str, float]) -> str:
             "" if result.aim is None else str(result.aim),
             "" if result.absent else _figure(result.measured, result.unit),
             _spread(result),
-            "" if result.took is None else " / ".join(f"{1e9 * s:,.0f}" for s in result.took),
+            _sides(result),
             verdict,
         )
     )
+
+
+def _sides(result: Result) -> str:
+    """What one operation of either side takes: nanoseconds, or instructions with an i."""
+    if result.counted is not None:
+        return " / ".join(f"{count:,.0f}" for count in result.counted) + " i"
+    return "" if result.took is None else " / ".join(f"{1e9 * s:,.0f}" for s in result.took)
 
 
 def _spread(result: Result) -> str:
@@ -123,6 +130,7 @@ def save(path: Path, results: Iterable[Result], facts: Mapping[str, Any], *, qui
             "high": _number(result.high),
             "unit": result.unit,
             "seconds": result.took,
+            "instructions": result.counted,
             "met": result.met,
             "absent": result.absent or None,
         }

@@ -19,6 +19,7 @@ import pytest
 from benchmarks import (
     __main__,
     chart,
+    counted,
     fairness,
     field,
     field_tasks,
@@ -162,6 +163,70 @@ def test_rows_of_several_processes_are_merged() -> None:
     assert (merged.measured, merged.low, merged.high, merged.took) == (2.0, 1.0, 3.0, (2.0, 1.0))
     (gone,) = run(race_of(Row("r", "absent", "quick")))
     assert merge([results[0], gone, results[1]]) is gone
+
+
+# -- instructions ----------------------------------------------------------------------------------
+
+
+# Runs what it is told to, and counts as callgrind does: into a file at each mark.
+VALGRIND = """\
+#!/bin/sh
+for said; do case "$said" in --callgrind-out-file=*) out=${said#*=};; esac; done
+while [ "$1" != "-q" ]; do shift; done
+while case "$1" in -*) true;; *) false;; esac; do shift; done
+"$@" || exit
+for number in 1 2 3 4 5 6; do
+    case $number in 3) total=600;; 6) total=300;; 2|5) total=100;; *) total=9999;; esac
+    printf 'events: Ir\\ntotals: %s\\n' $total > "$out.$number"
+done
+"""
+
+
+def test_instructions_are_the_difference_of_two_rounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One file for each mark: up to the first, once the operations, three times the operations."""
+    program = tmp_path / "valgrind"
+    program.write_text(VALGRIND, "utf-8")
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    (result,) = run(counted.Counted("calls", ["pool.call"], operations=10))
+    assert (result.name, result.what) == ("instr.pool.call", "pool.call / bare")
+    assert result.counted == (25.0, 10.0)
+    assert result.measured == 2.5
+    assert "25 / 10 i" in table.row(result, {})
+
+
+def test_the_files_of_callgrind_are_read_in_their_order(tmp_path: Path) -> None:
+    """By number, not by name: the tenth is not the second."""
+    for number in range(1, 12):
+        (tmp_path / f"out.{number}").write_text(f"events: Ir\ntotals: {number}\n", "utf-8")
+    assert counted.totals(tmp_path) == list(range(1, 12))
+
+
+def test_a_workload_that_is_absent_is_not_counted() -> None:
+    """It says why in the place of its figure, and takes no marks from the next one."""
+    said = ["a", "b\tnot installed: b", "c"]
+    assert counted.read(said, [999, 15, 35, 999, 25, 65], operations=10) == {
+        "a": 1.0,
+        "b": "not installed: b",
+        "c": 2.0,
+    }
+
+
+def test_without_valgrind_nothing_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each row says why."""
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    results = run(counted.Counted("calls", ["pool.call", "pool.call.filter"]))
+    assert {result.absent for result in results} == {"not installed: valgrind"}
+    assert len(results) == 2
+
+
+def test_what_is_counted_is_there() -> None:
+    """Each name is that of a row of a heat of the module."""
+    for bench in counted.BENCHES:
+        assert isinstance(bench, counted.Counted)
+        assert len(counted.found(bench.module, bench.rows)) == len(bench.rows)
 
 
 # -- table, JSON, picture --------------------------------------------------------------------------
