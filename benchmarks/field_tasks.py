@@ -7,53 +7,87 @@ compared (`peers`), and how a pool gets a task to live in (`tasks`).
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial
 from itertools import repeat
 from operator import methodcaller
 from types import SimpleNamespace
 from typing import Any
 
+import attrs
+
 from connpool import AsyncPool
 
 from .conns import TTL
-from .field import Entrant, Session, find
+from .field import Entrant, Session, find, within
 from .field_threads import PATIENCE, Exchange
-from .harness import Work
-from .tasks import Job, Serve, Trivial, hosted
+from .tasks import Guest, Job, Serve, Trivial, hosted
 
-Hosted = AbstractContextManager[Work]
+Hosted = AbstractContextManager[Guest]
 
 QUEUE, QUEUE_CALL = "asyncio.Queue, no call", "asyncio.Queue"
 
 
+@attrs.frozen(eq=False)
+class Way:
+    """How one peer's conns are taken and given back; called with a count, it does so that often.
+
+    `open` gives an `async with` block, where that is how it is done: then it is what is timed.
+    """
+
+    take: Callable[[], Awaitable[Any]]
+    give: Callable[[Any], Awaitable[Any]]
+    open: Callable[[], AbstractAsyncContextManager[Any]] | None = None
+
+    async def __call__(self, count: int) -> None:
+        if self.open is not None:
+            for _ in repeat(None, count):
+                async with self.open():
+                    pass
+        else:
+            take, give = self.take, self.give
+            for _ in repeat(None, count):
+                await give(await take())
+
+    async def use(self, job: Callable[[], Awaitable[Any]]) -> None:
+        """Do something with a conn, as a careful user would."""
+        if self.open is not None:
+            async with self.open():
+                await job()
+        else:
+            conn = await self.take()
+            try:
+                await job()
+            finally:
+                await self.give(conn)
+
+
 async def in_pairs(
     take: Callable[[], Awaitable[Any]], give: Callable[[Any], Awaitable[Any]], conns: int
-) -> Job:
+) -> Way:
     """Take and give back, where each is awaited; all conns have been out once."""
-    for conn in [await take() for _ in range(conns)]:
-        await give(conn)
-
-    async def job(count: int) -> None:
-        for _ in repeat(None, count):
-            await give(await take())
-
-    return job
+    return await _warm(Way(take, give), conns)
 
 
-async def in_blocks(open: Callable[[], AbstractAsyncContextManager[Any]], conns: int) -> Job:
+async def in_blocks(open: Callable[[], AbstractAsyncContextManager[Any]], conns: int) -> Way:
     """Take and give back, where both are an `async with` block; all conns have been out once."""
-    async with AsyncExitStack() as stack:
-        for _ in range(conns):
-            await stack.enter_async_context(open())
 
-    async def job(count: int) -> None:
-        for _ in repeat(None, count):
-            async with open():
-                pass
+    async def take() -> AbstractAsyncContextManager[Any]:
+        block = open()
+        await block.__aenter__()
+        return block
 
-    return job
+    return await _warm(Way(take, lambda block: block.__aexit__(None, None, None), open), conns)
+
+
+async def _warm(way: Way, conns: int) -> Way:
+    began = time.perf_counter()
+    out = [await way.take() for _ in within(began, conns)]
+    for conn, _ in zip(out, within(began, conns), strict=True):
+        await way.give(conn)
+    return way
 
 
 def own(how: Callable[[AsyncPool, int], Awaitable[Job]], conns: int) -> Hosted:
@@ -224,6 +258,60 @@ def redis(kind: str, conns: int) -> Hosted:
     return hosted(host)
 
 
+# -- asyncpg ---------------------------------------------------------------------------------------
+
+
+def asyncpg(make: Callable[[Any, int], Awaitable[Job]], conns: int) -> Hosted:
+    """asyncpg, without a server behind it: it asks one to reset the session, which costs more."""
+    library = find("asyncpg", "asyncpg")
+    base: Any = library.Connection
+
+    class Connection(base):  # type: ignore[misc]  # it may not be there
+        def __init__(self) -> None:
+            self._pool_release_ctr, self._proxy = 0, None
+            self._listeners, self._log_listeners = {}, ()
+            self._protocol = SimpleNamespace(queries_count=0, _is_cancelling=lambda: False)
+
+        def is_closed(self) -> bool:
+            return False
+
+        async def reset(self, *, timeout: float | None = None) -> None:
+            """Nothing to reset."""
+
+        async def close(self, *, timeout: float | None = None) -> None:
+            self.terminate()
+
+        def terminate(self) -> None:
+            self._pool_holder()._release_on_close()
+
+        def __del__(self) -> None:
+            """Nothing to warn of."""
+
+    async def connect(*_: Any, **__: Any) -> Connection:
+        return Connection()
+
+    async def host(serve: Serve) -> None:
+        pool = await library.create_pool(
+            min_size=conns, max_size=conns, connect=connect, connection_class=Connection
+        )
+        try:
+            await serve(await make(pool, conns))
+        finally:
+            pool.terminate()  # its close waits for what is out
+
+    return hosted(host)
+
+
+def asyncpg_pairs(conns: int) -> Hosted:
+    """By acquire and release."""
+    return asyncpg(lambda pool, conns: in_pairs(pool.acquire, pool.release, conns), conns)
+
+
+def asyncpg_blocks(conns: int) -> Hosted:
+    """By `async with pool.acquire()`."""
+    return asyncpg(lambda pool, conns: in_blocks(pool.acquire, conns), conns)
+
+
 # -- HTTP ------------------------------------------------------------------------------------------
 
 
@@ -256,6 +344,45 @@ def httpcore(conns: int) -> Hosted:
     return hosted(host)
 
 
+class Protocol:
+    """What aiohttp keeps of a connection."""
+
+    should_close = False
+    transport = closed = None
+
+    def is_connected(self) -> bool:
+        """Always."""
+        return True
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def aiohttp(conns: int) -> Hosted:
+    """aiohttp's connector, by the door that its sessions use."""
+    library = find("aiohttp", "aiohttp")
+    base: Any = library.BaseConnector
+
+    class Connector(base):  # type: ignore[misc]  # it may not be there
+        async def _create_connection(self, *_: Any) -> Protocol:
+            return Protocol()
+
+    async def release(conn: Any) -> None:
+        conn.release()
+
+    async def host(serve: Serve) -> None:
+        key = find("aiohttp.client_reqrep", "aiohttp").ConnectionKey(
+            "localhost", 80, False, True, None, None, None
+        )
+        request = SimpleNamespace(connection_key=key, proxy=None)
+        timeout = library.ClientTimeout(connect=PATIENCE)
+        async with Connector(limit=conns, keepalive_timeout=3600) as connector:
+            take = partial(connector.connect, request, [], timeout)
+            await serve(await in_pairs(take, release, conns))
+
+    return hosted(host)
+
+
 ENTRANTS = [
     Entrant("AsyncPool.call", "AsyncPool.call", partial(own, called), QUEUE_CALL),
     Entrant("AsyncPool.checkout", "AsyncPool.checkout", partial(own, checked_out), QUEUE),
@@ -265,5 +392,8 @@ ENTRANTS = [
     Entrant("redis", "redis-py", partial(redis, "ConnectionPool"), QUEUE),
     Entrant("redis.blocking", "redis-py blocking", partial(redis, "BlockingConnectionPool"), QUEUE),
     Entrant("generic", "generic-connection-pool", generic, QUEUE),
+    Entrant("asyncpg", "asyncpg acquire, release", asyncpg_pairs, QUEUE),
+    Entrant("asyncpg.with", "asyncpg acquire()", asyncpg_blocks, QUEUE),
+    Entrant("aiohttp", "aiohttp connector", aiohttp, QUEUE),
     Entrant("httpcore", "httpcore request, response", httpcore, QUEUE),
 ]
