@@ -182,29 +182,21 @@ def _mark() -> None:
 
 
 BENCHES: list[Bench] = [
-    Counted("calls", ["pool.call", "pool.call.filter"]),
+    Counted(
+        "calls",
+        [
+            "pool.call",
+            "pool.call.filter",
+            "pool.checkout",
+            "pool.checkout.call",
+            "pool.call.psycopg",
+            "pool.checkout.psycopg",
+        ],
+    ),
     Counted("routes", ["route.default"]),
-    Counted(
-        "peers",
-        [
-            "peers.pool.checkout",
-            "peers.SimpleQueue",
-            "peers.LifoQueue",
-            "peers.psycopg_pool",
-            "peers.psycopg_pool.with",
-        ],
-        operations=300,
-    ),
-    Counted("tasks", ["async.call"]),
-    Counted(
-        "peers",
-        [
-            "peers.async.AsyncPool.checkout",
-            "peers.async.psycopg_pool",
-            "peers.async.psycopg_pool.with",
-        ],
-        operations=300,
-    ),
+    Counted("peers", ["peers.SimpleQueue", "peers.LifoQueue"]),
+    Counted("tasks", ["async.call", "async.checkout"]),
+    Counted("peers", ["peers.async.psycopg_pool", "peers.async.psycopg_pool.with"]),
 ]
 
 

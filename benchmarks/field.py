@@ -49,7 +49,8 @@ class Entrant:
     """A peer that takes part, and what it is compared with.
 
     `fights` is whether it is of use to have threads fight over its conns: not where they wait for
-    none, and not for a second way into the same pool.
+    none, and not for a second way into the same pool.  `host` is how a task gets the pool, where it
+    is one for tasks.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Entrant:
     build: Peer
     against: str
     fights: bool = True
+    host: Callable[[int], Any] | None = None
 
 
 def find(module: str, distribution: str) -> Any:

@@ -25,7 +25,8 @@ from .field import Entrant, Session, find, within
 from .field_threads import PATIENCE, Exchange
 from .tasks import Guest, Job, Serve, Trivial, hosted
 
-Hosted = AbstractContextManager[Guest]
+#: Lives in a task with a pool in it, and serves it.
+Host = Callable[[Serve], Awaitable[None]]
 
 QUEUE, QUEUE_CALL = "asyncio.Queue, no call", "asyncio.Queue"
 
@@ -90,7 +91,7 @@ async def _warm(way: Way, conns: int) -> Way:
     return way
 
 
-def own(how: Callable[[AsyncPool, int], Awaitable[Job]], conns: int) -> Hosted:
+def own(how: Callable[[AsyncPool, int], Awaitable[Job]], conns: int) -> Host:
     """A pool of connpool, and the job that `how` makes of it."""
 
     async def host(serve: Serve) -> None:
@@ -101,7 +102,7 @@ def own(how: Callable[[AsyncPool, int], Awaitable[Job]], conns: int) -> Hosted:
                 await pool.call("r", "m", 5)
             await serve(await how(pool, conns))
 
-    return hosted(host)
+    return host
 
 
 async def called(pool: AsyncPool, conns: int) -> Job:
@@ -119,7 +120,7 @@ async def checked_out(pool: AsyncPool, conns: int) -> Job:
     return await in_blocks(partial(pool.checkout, "r"), conns)
 
 
-def queued(conns: int) -> Hosted:
+def queued(conns: int) -> Host:
     """An asyncio.Queue."""
 
     async def host(serve: Serve) -> None:
@@ -128,7 +129,7 @@ def queued(conns: int) -> Hosted:
             line.put_nowait(Trivial())
         await serve(await in_pairs(line.get, line.put, conns))
 
-    return hosted(host)
+    return host
 
 
 # -- databases -------------------------------------------------------------------------------------
@@ -147,7 +148,7 @@ class AsyncSession(Session):
         """Nothing to commit."""
 
 
-def psycopg(make: Callable[[Any, int], Awaitable[Job]], conns: int) -> Hosted:
+def psycopg(make: Callable[[Any, int], Awaitable[Job]], conns: int) -> Host:
     """A psycopg_pool, full, and the job that `make` makes of it."""
     library = find("psycopg_pool", "psycopg-pool")
     idle = find("psycopg.pq", "psycopg").TransactionStatus.IDLE
@@ -166,20 +167,20 @@ def psycopg(make: Callable[[Any, int], Awaitable[Job]], conns: int) -> Hosted:
             await pool.wait()
             await serve(await make(pool, conns))
 
-    return hosted(host)
+    return host
 
 
-def psycopg_pairs(conns: int) -> Hosted:
+def psycopg_pairs(conns: int) -> Host:
     """By getconn and putconn."""
     return psycopg(lambda pool, conns: in_pairs(pool.getconn, pool.putconn, conns), conns)
 
 
-def psycopg_blocks(conns: int) -> Hosted:
+def psycopg_blocks(conns: int) -> Host:
     """By `async with pool.connection()`."""
     return psycopg(lambda pool, conns: in_blocks(pool.connection, conns), conns)
 
 
-def sqlalchemy(conns: int) -> Hosted:
+def sqlalchemy(conns: int) -> Host:
     """SQLAlchemy's AsyncAdaptedQueuePool: what an async engine holds, and enters by greenlets."""
     library = find("sqlalchemy.pool", "SQLAlchemy")
     find("greenlet", "greenlet")
@@ -195,10 +196,10 @@ def sqlalchemy(conns: int) -> Hosted:
         finally:
             await spawn(pool.dispose)
 
-    return hosted(host)
+    return host
 
 
-def generic(conns: int) -> Hosted:
+def generic(conns: int) -> Host:
     """generic-connection-pool."""
     library = find("generic_connection_pool.asyncio", "generic-connection-pool")
     base: Any = library.BaseConnectionManager
@@ -224,13 +225,13 @@ def generic(conns: int) -> Hosted:
         finally:
             await pool.close()
 
-    return hosted(host)
+    return host
 
 
 # -- redis-py --------------------------------------------------------------------------------------
 
 
-def redis(kind: str, conns: int) -> Hosted:
+def redis(kind: str, conns: int) -> Host:
     """One of redis-py's pools."""
     library = find("redis.asyncio.connection", "redis")
     base: Any = library.Connection
@@ -255,13 +256,13 @@ def redis(kind: str, conns: int) -> Hosted:
         finally:
             await pool.aclose()
 
-    return hosted(host)
+    return host
 
 
 # -- asyncpg ---------------------------------------------------------------------------------------
 
 
-def asyncpg(make: Callable[[Any, int], Awaitable[Job]], conns: int) -> Hosted:
+def asyncpg(make: Callable[[Any, int], Awaitable[Job]], conns: int) -> Host:
     """asyncpg, without a server behind it: it asks one to reset the session, which costs more."""
     library = find("asyncpg", "asyncpg")
     base: Any = library.Connection
@@ -269,7 +270,8 @@ def asyncpg(make: Callable[[Any, int], Awaitable[Job]], conns: int) -> Hosted:
     class Connection(base):  # type: ignore[misc]  # it may not be there
         def __init__(self) -> None:
             self._pool_release_ctr, self._proxy = 0, None
-            self._listeners, self._log_listeners = {}, ()
+            self._listeners: dict[Any, Any] = {}
+            self._log_listeners = ()
             self._protocol = SimpleNamespace(queries_count=0, _is_cancelling=lambda: False)
 
         def is_closed(self) -> bool:
@@ -299,15 +301,15 @@ def asyncpg(make: Callable[[Any, int], Awaitable[Job]], conns: int) -> Hosted:
         finally:
             pool.terminate()  # its close waits for what is out
 
-    return hosted(host)
+    return host
 
 
-def asyncpg_pairs(conns: int) -> Hosted:
+def asyncpg_pairs(conns: int) -> Host:
     """By acquire and release."""
     return asyncpg(lambda pool, conns: in_pairs(pool.acquire, pool.release, conns), conns)
 
 
-def asyncpg_blocks(conns: int) -> Hosted:
+def asyncpg_blocks(conns: int) -> Host:
     """By `async with pool.acquire()`."""
     return asyncpg(lambda pool, conns: in_blocks(pool.acquire, conns), conns)
 
@@ -331,7 +333,7 @@ class AsyncExchange(Exchange):
         self.close()
 
 
-def httpcore(conns: int) -> Hosted:
+def httpcore(conns: int) -> Host:
     """httpcore: a request that is handled, a response that is closed."""
     library = find("httpcore", "httpcore")
 
@@ -341,7 +343,7 @@ def httpcore(conns: int) -> Hosted:
             take = partial(pool.handle_async_request, library.Request("GET", "http://localhost/"))
             await serve(await in_pairs(take, methodcaller("aclose"), conns))
 
-    return hosted(host)
+    return host
 
 
 class Protocol:
@@ -358,7 +360,7 @@ class Protocol:
         """Nothing to close."""
 
 
-def aiohttp(conns: int) -> Hosted:
+def aiohttp(conns: int) -> Host:
     """aiohttp's connector, by the door that its sessions use."""
     library = find("aiohttp", "aiohttp")
     base: Any = library.BaseConnector
@@ -380,20 +382,31 @@ def aiohttp(conns: int) -> Hosted:
             take = partial(connector.connect, request, [], timeout)
             await serve(await in_pairs(take, release, conns))
 
-    return hosted(host)
+    return host
+
+
+def entrant(
+    name: str, what: str, host: Callable[[int], Host], against: str, *, fights: bool = True
+) -> Entrant:
+    """A peer that lives in a task."""
+
+    def build(conns: int) -> AbstractContextManager[Guest]:
+        return hosted(host(conns))
+
+    return Entrant(name, what, build, against, fights, host)
 
 
 ENTRANTS = [
-    Entrant("AsyncPool.call", "AsyncPool.call", partial(own, called), QUEUE_CALL),
-    Entrant("AsyncPool.checkout", "AsyncPool.checkout", partial(own, checked_out), QUEUE),
-    Entrant("psycopg_pool", "psycopg_pool getconn, putconn", psycopg_pairs, QUEUE),
-    Entrant("psycopg_pool.with", "psycopg_pool connection()", psycopg_blocks, QUEUE),
-    Entrant("sqlalchemy", "AsyncAdaptedQueuePool", sqlalchemy, QUEUE),
-    Entrant("redis", "redis-py", partial(redis, "ConnectionPool"), QUEUE),
-    Entrant("redis.blocking", "redis-py blocking", partial(redis, "BlockingConnectionPool"), QUEUE),
-    Entrant("generic", "generic-connection-pool", generic, QUEUE),
-    Entrant("asyncpg", "asyncpg acquire, release", asyncpg_pairs, QUEUE),
-    Entrant("asyncpg.with", "asyncpg acquire()", asyncpg_blocks, QUEUE),
-    Entrant("aiohttp", "aiohttp connector", aiohttp, QUEUE),
-    Entrant("httpcore", "httpcore request, response", httpcore, QUEUE),
+    entrant("AsyncPool.call", "AsyncPool.call", partial(own, called), QUEUE_CALL, fights=False),
+    entrant("AsyncPool.checkout", "AsyncPool.checkout", partial(own, checked_out), QUEUE),
+    entrant("psycopg_pool", "psycopg_pool getconn, putconn", psycopg_pairs, QUEUE),
+    entrant("psycopg_pool.with", "psycopg_pool connection()", psycopg_blocks, QUEUE, fights=False),
+    entrant("sqlalchemy", "AsyncAdaptedQueuePool", sqlalchemy, QUEUE),
+    entrant("redis", "redis-py", partial(redis, "ConnectionPool"), QUEUE, fights=False),
+    entrant("redis.blocking", "redis-py blocking", partial(redis, "BlockingConnectionPool"), QUEUE),
+    entrant("generic", "generic-connection-pool", generic, QUEUE),
+    entrant("asyncpg", "asyncpg acquire, release", asyncpg_pairs, QUEUE),
+    entrant("asyncpg.with", "asyncpg acquire()", asyncpg_blocks, QUEUE, fights=False),
+    entrant("aiohttp", "aiohttp connector", aiohttp, QUEUE),
+    entrant("httpcore", "httpcore request, response", httpcore, QUEUE),
 ]

@@ -19,8 +19,10 @@ from fnmatch import fnmatchcase
 
 from . import (
     calls,
+    contended,
     counted,
     fairness,
+    handoff,
     memory,
     peers,
     routes,
@@ -32,7 +34,6 @@ from . import (
     servers_websocket,
     storms,
     tasks,
-    threads,
 )
 from .harness import Bench, Result, merge
 
@@ -40,7 +41,8 @@ IDEAS = (
     calls,
     routes,
     scale,
-    threads,
+    contended,
+    handoff,
     fairness,
     memory,
     tasks,
