@@ -193,6 +193,7 @@ BENCHES: list[Bench] = [
             "pool.checkout.psycopg",
         ],
     ),
+    Counted("parts", ["parts.call", "parts.lock", "parts.clock", "parts.who", "parts.core"]),
     Counted("routes", ["route.default"]),
     Counted("peers", ["peers.SimpleQueue", "peers.LifoQueue"]),
     Counted("tasks", ["async.call", "async.checkout"]),

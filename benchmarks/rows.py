@@ -19,11 +19,14 @@ from fnmatch import fnmatchcase
 
 from . import (
     calls,
+    cancelled,
     contended,
     counted,
     fairness,
+    growth,
     handoff,
     memory,
+    parts,
     peers,
     routes,
     scale,
@@ -39,12 +42,15 @@ from .harness import Bench, Result, merge
 
 IDEAS = (
     calls,
+    parts,
     routes,
     scale,
+    growth,
     contended,
     handoff,
     fairness,
     memory,
+    cancelled,
     tasks,
     storms,
     peers,

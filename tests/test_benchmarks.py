@@ -248,7 +248,7 @@ def test_figures_survive_a_file(tmp_path: Path) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
     document = json.loads(path.read_text("utf-8"), parse_constant=refuse)
-    assert table.load(path) == {"a": 3.0, "b": 2.0}
+    assert {n: r.measured for n, r in table.figures(path).items()} == {"a": 3.0, "b": 2.0}
     assert document["libraries"] == {"z": "not installed"}
     assert [row["absent"] for row in document["rows"]] == [None, None, "not installed: z"]
 
@@ -257,12 +257,13 @@ def test_files_of_before_are_understood(tmp_path: Path) -> None:
     """A file that was written when no row could be absent is compared with like any other."""
     path = tmp_path / "old.json"
     path.write_text(json.dumps({"rows": [{"name": "a", "measured": 2.0}]}), "utf-8")
-    assert table.row(RESULTS[0], table.load(path)).endswith("MISSED  (before: 2.000 x)")
+    assert table.row(RESULTS[0], table.figures(path)).endswith("MISSED  (before: 2.000, +50 % !)")
 
 
 def test_a_row_shows_its_figure_or_why_there_is_none() -> None:
     """Ratios with digits, counts without, and the reason in the place of a verdict."""
-    ratio, conns, absent = (table.row(result, {"c": 4.0}) for result in RESULTS)
+    before = Result("c", "z / y", None, 4.0, 4.0, 4.0)
+    ratio, conns, absent = (table.row(result, {"c": before}) for result in RESULTS)
     assert "3.000 x" in ratio
     assert "2.500 .. 3.500" in ratio
     assert "3,000 / 1,000" in ratio
@@ -338,13 +339,14 @@ def test_the_command_measures_shows_and_saves(
         return RESULTS
 
     monkeypatch.setattr(rows, "run", measured)
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "figures.json"
     arguments = ["--quick", "--only", "pool.call", "--json", str(path)]
     assert __main__.main(arguments) == 0
     assert __main__.main([*arguments, "--check", "--before", str(path)]) == 1
     assert asked == [("pool.call", True)] * 2
     assert "not installed: z" in capsys.readouterr().out
-    assert table.load(path) == {"a": 3.0, "b": 2.0}
+    assert {n: r.measured for n, r in table.figures(path).items()} == {"a": 3.0, "b": 2.0}
 
 
 def test_rows_have_names_of_their_own() -> None:
