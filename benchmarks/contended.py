@@ -217,7 +217,7 @@ def rates(name: str, hold: float, against: str, scale: Any) -> Heat:
                 if entrant.what != against
             ),
         ],
-        sample=0.2,
+        sample=0.4,  # each begins with waking all threads, which may take 10 ms
         rounds=7,
         processes=2,
         clock=time.perf_counter,

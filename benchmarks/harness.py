@@ -29,6 +29,10 @@ Clock = Callable[[], float]
 Pick = Callable[[str], bool]
 
 
+# How often a count is tried before it is believed.
+TRIES = 3
+
+
 @attrs.frozen
 class Aim:
     """What a figure should be: at most `limit`, or at least."""
@@ -196,9 +200,14 @@ def race(
 
 
 def _calibrate(work: Work, sample: float, clock: Clock) -> int:
-    """How many operations take about `sample` seconds.  Finding out is the warm-up as well."""
+    """How many operations take about `sample` seconds.  Finding out is the warm-up as well.
+
+    The quickest of a few tries is believed.  A thread that has to be started, or a processor that
+    somebody else has for a moment, can make the first operation take a thousand times as long as
+    the next; a count that was found by that would have all rounds time the start and not the work.
+    """
     count = 1
-    while (took := _seconds(work, count, clock)) < sample / 2:
+    while (took := min(_seconds(work, count, clock) for _ in range(TRIES))) < sample / 2:
         count *= 2
     return max(1, round(count * sample / took))
 

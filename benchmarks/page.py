@@ -24,6 +24,9 @@ PAGE = DOCS / "cost.rst"
 FIGURES = DOCS / "figures"
 DATA = FIGURES / "cost.json"
 
+# The load for each processor from which figures are said to be disturbed.
+BUSY = 0.5
+
 Results = Mapping[str, Result]
 
 
@@ -56,6 +59,8 @@ def filled(text: str, results: Results, facts: Mapping[str, Any]) -> str:
 def columns(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """A table of reStructuredText."""
     cells = [list(head), *map(list, lines)]
+    if len(cells) == 1:
+        return "Nothing was measured."
     widths = [max(len(line[at]) for line in cells) for at in range(len(head))]
     rule = "  ".join("=" * max(1, width) for width in widths)
     # an empty first cell would join its line to the one before
@@ -112,7 +117,18 @@ def machine(results: Results, facts: Mapping[str, Any]) -> str:
         f"{facts['processor']}, {facts['processors']} processors, {facts['machine']}; {python}; "
         f"attrs {facts['attrs']}, {libraries}{kind}."
     )
-    return "\n".join(_wrapped(text))
+    return "\n".join(_wrapped(text + _disturbed(facts)))
+
+
+def _disturbed(facts: Mapping[str, Any]) -> str:
+    """What is to be said of a machine that had other things to do as well."""
+    load = (facts.get("load") or [0.0])[0]
+    if load <= BUSY * facts["processors"]:
+        return ""
+    return (
+        f"  Others were at work on it (the load was {load:.1f} when it began): what threads do"
+        " together, and all that is timed on the wall, is worth little here."
+    )
 
 
 def _wrapped(text: str) -> list[str]:

@@ -123,6 +123,25 @@ def test_an_absent_workload_empties_its_own_rows_only() -> None:
     assert third.measured == pytest.approx(3)
 
 
+def test_a_slow_start_is_not_taken_for_the_work() -> None:
+    """What stalls once is then timed as often as it would have been without that."""
+    watch, asked = Stopwatch(), count()
+    counts: list[int] = []
+
+    @contextmanager
+    def stalling() -> Iterator[Work]:
+        def work(times: int) -> None:
+            counts.append(times)
+            watch.now += times * 1e-6 + (0 if next(asked) else 1.0)
+
+        yield work
+
+    works: dict[str, Workload] = {"stalls": stalling, "not": partial(watch.taking, 1e-6)}
+    (result,) = run(Heat(works, [Row("r", "stalls", "not")], clock=watch))
+    assert result.measured == pytest.approx(1)
+    assert counts[-1] >= 1_000
+
+
 def test_gauges_fill_several_rows_from_one_run() -> None:
     """The figure is the middle of the rounds; the measuring is done once, whatever is wanted."""
     runs = count()
