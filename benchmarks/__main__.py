@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from . import chart, profiling, rows, table
-from .harness import Absent
+from . import chart, page, profiling, rows, table
+from .harness import Absent, Result
 
 
 def parser() -> argparse.ArgumentParser:
@@ -25,8 +27,10 @@ def parser() -> argparse.ArgumentParser:
     add("--only", metavar="PATTERN", default="*", help="rows with such a name: part of it, or a *")
     add("--quick", action="store_true", help="rough figures, in a few seconds")
     add("--json", metavar="FILE", type=Path, help="write the figures to FILE as well")
-    add("--before", metavar="FILE", type=Path, help="show the figures of FILE beside the new ones")
+    add("--before", metavar="FILE", type=Path, help="compare with FILE; default: the last run here")
+    add("--figures", metavar="FILE", type=Path, help="take the figures of FILE, measure nothing")
     add("--plot", metavar="FILE", type=Path, help="draw the ratios, as .svg or .png: matplotlib")
+    add("--write-docs", action="store_true", help="put figures and plots into doctests/cost.rst")
     add("--check", action="store_true", help="exit with 1 where an aim is missed")
     add("--profile", metavar="ROW", help="show where the time goes, by cProfile, which distorts")
     return options
@@ -47,24 +51,42 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if not any(rows.wanted(name, said.only) for name in rows.NAMES):
         options.error(f"--only: no row matches {said.only!r}; there are {', '.join(rows.NAMES)}")
-    if said.plot is not None:
-        refused = chart.refusal(said.plot)
+    if said.plot is not None or said.write_docs:
+        refused = chart.refusal(said.plot or Path("cost.svg"))
         if refused:
-            options.error(f"--plot: {refused}")
-    before = table.load(said.before) if said.before is not None else {}
-    facts = table.machine(rows.LIBRARIES)
-    results = []
-    print(table.head(), flush=True)
-    for result in rows.run(said.only, quick=said.quick):
-        results.append(result)
-        print(table.row(result, before), flush=True)
+            options.error(f"{'--plot' if said.plot is not None else '--write-docs'}: {refused}")
+    results, facts = show(said)
     if said.json is not None:
         table.save(said.json, results, facts, quick=said.quick)
     if said.plot is not None:
         chart.draw(said.plot, results, f"{facts['processor']}, {facts['python'].split(' (')[0]}")
-    print(f"\n{table.foot(facts)}")
+    if said.write_docs:
+        page.write(results, facts, quick=said.quick)
+    print(f"\n{table.foot(facts)}\n\n{table.summary(results)}")
     missed = any(result.met is False for result in results)
     return 1 if said.check and missed else 0
+
+
+def show(said: argparse.Namespace) -> tuple[list[Result], dict[str, Any]]:
+    """The table, row by row as they come, and what it holds for; fresh figures are kept."""
+    past = said.before or (None if said.figures else table.kept(quick=said.quick))
+    before = table.figures(past) if past is not None and (said.before or past.exists()) else {}
+    fresh: Iterable[Result]
+    if said.figures is not None:
+        old, facts = table.load(said.figures)
+        fresh = [result for name, result in old.items() if rows.wanted(name, said.only)]
+        said.quick = facts.pop("quick", False)
+    else:
+        facts = table.machine(rows.LIBRARIES)
+        fresh = rows.run(said.only, quick=said.quick)
+    results = []
+    print(table.head(), flush=True)
+    for result in fresh:
+        results.append(result)
+        print(table.row(result, before), flush=True)
+    if said.figures is None:
+        table.remember(results, facts, quick=said.quick)
+    return results, facts
 
 
 if __name__ == "__main__":

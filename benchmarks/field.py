@@ -13,6 +13,7 @@ timed is the taking and giving back of an idle one.
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib import metadata
@@ -26,6 +27,9 @@ from .harness import Absent, Work
 #: Builds a pool of that many conns, gives the work, and takes the pool down again.
 Peer = Callable[[int], AbstractContextManager[Work]]
 
+# Seconds to have all conns of a peer out once.
+WARM_UP = 20.0
+
 #: The distributions whose versions the figures hold for.
 LIBRARIES = (
     "psycopg-pool",
@@ -35,6 +39,8 @@ LIBRARIES = (
     "generic-connection-pool",
     "urllib3",
     "httpcore",
+    "aiohttp",
+    "asyncpg",
 )
 
 
@@ -43,7 +49,8 @@ class Entrant:
     """A peer that takes part, and what it is compared with.
 
     `fights` is whether it is of use to have threads fight over its conns: not where they wait for
-    none, and not for a second way into the same pool.
+    none, and not for a second way into the same pool.  `host` is how a task gets the pool, where it
+    is one for tasks.
     """
 
     name: str
@@ -51,6 +58,7 @@ class Entrant:
     build: Peer
     against: str
     fights: bool = True
+    host: Callable[[int], Any] | None = None
 
 
 def find(module: str, distribution: str) -> Any:
@@ -79,30 +87,61 @@ def tried(build: Peer, conns: int) -> Iterator[Work]:
         yield work
 
 
-def in_pairs(take: Callable[[], Any], give: Callable[[Any], Any], conns: int) -> Work:
+@attrs.frozen(eq=False)
+class Way:
+    """How one peer's conns are taken and given back; called with a count, it does so that often.
+
+    `open` gives a `with` block, where that is how it is done: then it is what is timed.
+    """
+
+    take: Callable[[], Any]
+    give: Callable[[Any], Any]
+    open: Callable[[], AbstractContextManager[Any]] | None = None
+
+    def __call__(self, count: int) -> None:
+        if self.open is not None:
+            for _ in repeat(None, count):
+                with self.open():
+                    pass
+        else:
+            take, give = self.take, self.give
+            for _ in repeat(None, count):
+                give(take())
+
+
+def in_pairs(take: Callable[[], Any], give: Callable[[Any], Any], conns: int) -> Way:
     """Take and give back, where each is a call; all conns have been out once."""
-    for conn in [take() for _ in range(conns)]:
-        give(conn)
-
-    def work(count: int) -> None:
-        for _ in repeat(None, count):
-            give(take())
-
-    return work
+    return _warm(Way(take, give), conns)
 
 
-def in_blocks(open: Callable[[], AbstractContextManager[Any]], conns: int) -> Work:
+def in_blocks(open: Callable[[], AbstractContextManager[Any]], conns: int) -> Way:
     """Take and give back, where both are a `with` block; all conns have been out once."""
-    with ExitStack() as stack:
-        for _ in range(conns):
-            stack.enter_context(open())
 
-    def work(count: int) -> None:
-        for _ in repeat(None, count):
-            with open():
-                pass
+    def take() -> AbstractContextManager[Any]:
+        block = open()
+        block.__enter__()
+        return block
 
-    return work
+    return _warm(Way(take, lambda block: block.__exit__(None, None, None), open), conns)
+
+
+def _warm(way: Way, conns: int) -> Way:
+    began = time.perf_counter()
+    out = [way.take() for _ in within(began, conns)]
+    for conn, _ in zip(out, within(began, conns), strict=True):
+        way.give(conn)
+    return way
+
+
+def within(began: float, conns: int) -> Iterator[int]:
+    """Counts the conns that are taken or given back; `Absent` where that takes too long.
+
+    Where each operation goes through all conns, ten thousand of them take hours.
+    """
+    for number in range(conns):
+        if time.perf_counter() - began > WARM_UP:
+            raise Absent(f"not in {WARM_UP:g} s: to have {conns:,} conns out once")
+        yield number
 
 
 class Session:

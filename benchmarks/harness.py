@@ -29,6 +29,10 @@ Clock = Callable[[], float]
 Pick = Callable[[str], bool]
 
 
+# How often a count is tried before it is believed.
+TRIES = 3
+
+
 @attrs.frozen
 class Aim:
     """What a figure should be: at most `limit`, or at least."""
@@ -63,8 +67,9 @@ class Result:
     """One row of the table.
 
     `low` and `high` are the quartiles over the rounds: how far apart they are is the noise.  `took`
-    is the seconds of one operation of either side, where time was measured.  `absent` says why
-    there is no figure, where there is none: then `measured` is nan.
+    is the seconds of one operation of either side, where time was measured, and `counted` its
+    instructions, where those were.  `absent` says why there is no figure, where there is none: then
+    `measured` is nan.
     """
 
     name: str
@@ -75,6 +80,7 @@ class Result:
     high: float
     unit: str = "x"
     took: tuple[float, float] | None = None
+    counted: tuple[float, float] | None = None
     absent: str = ""
 
     @property
@@ -175,7 +181,7 @@ class Heat:
         for row in rows:
             why_not = absent.get(row.subject) or absent.get(row.against)
             if why_not is not None:
-                yield without_figure(row.name, _versus(row), row.aim, why_not)
+                yield without_figure(row.name, versus(row), row.aim, why_not)
             else:
                 yield _compare(row, times[row.subject], times[row.against])
 
@@ -194,9 +200,14 @@ def race(
 
 
 def _calibrate(work: Work, sample: float, clock: Clock) -> int:
-    """How many operations take about `sample` seconds.  Finding out is the warm-up as well."""
+    """How many operations take about `sample` seconds.  Finding out is the warm-up as well.
+
+    The quickest of a few tries is believed.  A thread that has to be started, or a processor that
+    somebody else has for a moment, can make the first operation take a thousand times as long as
+    the next; a count that was found by that would have all rounds time the start and not the work.
+    """
     count = 1
-    while (took := _seconds(work, count, clock)) < sample / 2:
+    while (took := min(_seconds(work, count, clock) for _ in range(TRIES))) < sample / 2:
         count *= 2
     return max(1, round(count * sample / took))
 
@@ -207,7 +218,8 @@ def _seconds(work: Work, count: int, clock: Clock) -> float:
     return clock() - started
 
 
-def _versus(row: Row) -> str:
+def versus(row: Row) -> str:
+    """What the row compares, in words."""
     return f"{row.subject} / {row.against}"
 
 
@@ -217,7 +229,7 @@ def _compare(row: Row, subject: list[float], against: list[float]) -> Result:
     low, middle, high = quantiles(ratios, n=4)
     return Result(
         row.name,
-        _versus(row),
+        versus(row),
         row.aim,
         middle,
         low,

@@ -69,7 +69,7 @@ BENCHES: list[Bench] = [
         "peers.async",
         field_tasks.ENTRANTS,
         {
-            field_tasks.QUEUE: partial(field_tasks.queued, CONNS),
+            field_tasks.QUEUE: lambda: tasks.hosted(field_tasks.queued(CONNS)),
             field_tasks.QUEUE_CALL: tasks.queued,
         },
     ),

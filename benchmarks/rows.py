@@ -19,8 +19,14 @@ from fnmatch import fnmatchcase
 
 from . import (
     calls,
+    cancelled,
+    contended,
+    counted,
     fairness,
+    growth,
+    handoff,
     memory,
+    parts,
     peers,
     routes,
     scale,
@@ -31,20 +37,24 @@ from . import (
     servers_websocket,
     storms,
     tasks,
-    threads,
 )
 from .harness import Bench, Result, merge
 
 IDEAS = (
     calls,
+    parts,
     routes,
     scale,
-    threads,
+    growth,
+    contended,
+    handoff,
     fairness,
     memory,
+    cancelled,
     tasks,
     storms,
     peers,
+    counted,
     servers_postgres,
     servers_redis,
     servers_http,

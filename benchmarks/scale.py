@@ -114,19 +114,60 @@ def hand_off(tickets: int) -> Iterator[Work]:
     yield work
 
 
+class Able(Trivial):
+    """A conn with that many methods."""
+
+    def __init__(self, methods: int) -> None:
+        super().__init__()
+        self._methods = ("m", *map(str, range(methods - 1)))
+
+    def methods(self) -> tuple[str, ...]:
+        """All of them; the one that is called is among them."""
+        return self._methods
+
+
+@contextmanager
+def able(methods: int) -> Iterator[Work]:
+    """Calls of one method of conns that have that many."""
+    with warm_pool_of([Able(methods)]) as pool:
+        yield caller(pool)
+
+
+@contextmanager
+def lent(conns: int) -> Iterator[Work]:
+    """Checkouts from a pool of that many conns."""
+    with warm_pool_of(one_resource(conns)) as pool:
+
+        def work(count: int) -> None:
+            for _ in repeat(None, count):
+                with pool.checkout("r"):
+                    pass
+
+        yield work
+
+
+FLAT = at_most(1.15)
+
 BENCHES: list[Bench] = [
     Heat(
         {
-            "10 conns": calls,
+            "1 conn": partial(calls, 1),
             "10,000 conns": partial(calls, 10_000),
             "one of 10,000 resources": partial(one_of_many, 10_000),
-            "1,000 wait elsewhere": partial(others_wait, 1_000),
+            "nobody waits elsewhere": partial(others_wait, 0),
+            "10,000 wait elsewhere": partial(others_wait, 10_000),
+            "10,000 methods": partial(able, 10_000),
         },
         [
-            Row("scale.conns", "10,000 conns", "10 conns", at_most(1.3)),
-            Row("scale.resources", "one of 10,000 resources", "10 conns", at_most(1.3)),
-            Row("scale.waiting", "1,000 wait elsewhere", "10 conns", at_most(1.3)),
+            Row("scale.conns", "10,000 conns", "1 conn", FLAT),
+            Row("scale.resources", "one of 10,000 resources", "1 conn", FLAT),
+            Row("scale.waiting", "10,000 wait elsewhere", "nobody waits elsewhere", FLAT),
+            Row("scale.methods", "10,000 methods", "1 conn", FLAT),
         ],
+    ),
+    Heat(
+        {"1 conn, lent": partial(lent, 1), "10,000 conns, lent": partial(lent, 10_000)},
+        [Row("scale.checkout", "10,000 conns, lent", "1 conn, lent", FLAT)],
     ),
     Heat(
         {
@@ -142,13 +183,9 @@ BENCHES: list[Bench] = [
     ),
     Heat(
         {
-            "10 in line": partial(hand_off, 10),
-            "1,000 in line": partial(hand_off, 1_000),
+            "1 in line": partial(hand_off, 1),
             "10,000 in line": partial(hand_off, 10_000),
         },
-        [
-            Row("scale.handoff.1000", "1,000 in line", "10 in line", at_most(1.3)),
-            Row("scale.handoff.10000", "10,000 in line", "10 in line", at_most(1.3)),
-        ],
+        [Row("scale.waiters", "10,000 in line", "1 in line", FLAT)],
     ),
 ]

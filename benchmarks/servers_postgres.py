@@ -21,11 +21,11 @@ from typing import Any
 
 from connpool import Pool
 
+from .contended import Call, together
 from .field import find
 from .harness import Bench, Dial, Gauges, Heat, Row, Work, at_least, at_most
 from .servers import PATIENCE, Shared, running, warm
 from .storms import in_threads
-from .threads import Call, together
 
 THREADS, CONNS = 16, 4
 STATEMENT = "select 1"

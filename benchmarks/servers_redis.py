@@ -13,11 +13,11 @@ from typing import Any
 
 from connpool import AsyncPool, Pool
 
+from .contended import Call, together
 from .field import find
 from .harness import Bench, Heat, Row, Work, at_least
 from .servers import Shared, running, warm
 from .tasks import Job, Serve, hosted, shared_out
-from .threads import Call, together
 
 THREADS, CONNS = 16, 4
 CROWD, ASYNC_CONNS = 100, 10

@@ -15,16 +15,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .harness import Result
+from .harness import Aim, Result
 
 VERDICTS = {True: "met", False: "MISSED", None: "-"}
-HEAD = ("name", "measured / against", "aim", "figure", "quartiles", "ns", "")
+HEAD = ("name", "measured / against", "aim", "figure", "quartiles", "ns, or i", "")
 
 
 def line(cells: Iterable[str]) -> str:
     """One line of the table, in columns that fit."""
-    name, what, aim, figure, quartiles, took, verdict = cells
-    text = f"{name:<30} {what:<54} {aim:>7} {figure:>10} {quartiles:>15} {took:>17}  {verdict}"
+    name, what, aim, shown, quartiles, took, verdict = cells
+    text = f"{name:<33} {what:<54} {aim:>7} {shown:>10} {quartiles:>15} {took:>19}  {verdict}"
     return text.rstrip()
 
 
@@ -33,31 +33,68 @@ def head() -> str:
     return f"{line(HEAD)}\n{'-' * len(line((*HEAD[:-1], VERDICTS[False])))}"
 
 
-def row(result: Result, before: Mapping[str, float]) -> str:
+def row(result: Result, before: Mapping[str, Result]) -> str:
     """A result as a line, with the figure of an earlier run at its end where there is one."""
     verdict = result.absent or VERDICTS[result.met]
     if result.name in before:
-        verdict += f"  (before: {_figure(before[result.name], result.unit)})"
+        verdict += f"  ({change(before[result.name], result)})"
     return line(
         (
             result.name,
             result.what,
             "" if result.aim is None else str(result.aim),
-            "" if result.absent else _figure(result.measured, result.unit),
+            "" if result.absent else figure(result.measured, result.unit),
             _spread(result),
-            "" if result.took is None else " / ".join(f"{1e9 * s:,.0f}" for s in result.took),
+            _sides(result),
             verdict,
         )
     )
 
 
+def change(before: Result, now: Result) -> str:
+    """The figure of before, and how far it is from there to now; with ! beyond the noise."""
+    text = f"before: {figure(before.measured, before.unit)}"
+    if now.absent or not before.measured:
+        return text
+    change = now.measured / before.measured - 1
+    return f"{text}, {100 * change:+.0f} %{' !' if apart(before, now) else ''}"
+
+
+def apart(before: Result, now: Result) -> bool:
+    """Whether two figures differ by more than noise: their quartiles do not meet.
+
+    Where there was one round only, nobody knows the noise: then it is a difference of 2 %.
+    """
+    if before.low == before.high or now.low == now.high:
+        return abs(now.measured - before.measured) > 0.02 * abs(before.measured)
+    return now.low > before.high or now.high < before.low
+
+
+def summary(results: Iterable[Result]) -> str:
+    """How many aims are met, and which are not."""
+    judged = [result for result in results if result.aim is not None]
+    missed = [result.name for result in judged if result.met is False]
+    absent = [result.name for result in judged if result.absent]
+    text = f"{sum(result.met is True for result in judged)} aims met, {len(missed)} missed"
+    text += f": {', '.join(missed)}" if missed else ""
+    return f"{text}\nnot measured: {', '.join(absent)}" if absent else text
+
+
+def _sides(result: Result) -> str:
+    """What one operation of either side takes: nanoseconds, or instructions with an i."""
+    if result.counted is not None:
+        return " / ".join(f"{count:,.0f}" for count in result.counted) + " i"
+    return "" if result.took is None else " / ".join(f"{1e9 * s:,.0f}" for s in result.took)
+
+
 def _spread(result: Result) -> str:
     if result.absent or result.low == result.high:
         return ""
-    return f"{_figure(result.low)} .. {_figure(result.high)}"
+    return f"{figure(result.low)} .. {figure(result.high)}"
 
 
-def _figure(value: float, unit: str = "") -> str:
+def figure(value: float, unit: str = "") -> str:
+    """A number with as many digits as are of use, and its unit."""
     counted = unit not in {"", "x"} and value.is_integer()
     text = f"{value:.0f}" if value >= 100 or counted else f"{value:.3f}"
     return f"{text} {unit}".rstrip()
@@ -123,6 +160,7 @@ def save(path: Path, results: Iterable[Result], facts: Mapping[str, Any], *, qui
             "high": _number(result.high),
             "unit": result.unit,
             "seconds": result.took,
+            "instructions": result.counted,
             "met": result.met,
             "absent": result.absent or None,
         }
@@ -137,7 +175,60 @@ def _number(figure: float) -> float | None:
     return None if math.isnan(figure) else figure
 
 
-def load(path: Path) -> dict[str, float]:
-    """The figures of an earlier run, by name; a row that had none is left out."""
-    rows = json.loads(path.read_text("utf-8"))["rows"]
-    return {row["name"]: row["measured"] for row in rows if row["measured"] is not None}
+def load(path: Path) -> tuple[dict[str, Result], dict[str, Any]]:
+    """The results of an earlier run by name, and what they hold for."""
+    document = json.loads(path.read_text("utf-8"))
+    results = [_result(row) for row in document.pop("rows")]
+    return {result.name: result for result in results}, document
+
+
+def figures(path: Path) -> dict[str, Result]:
+    """Those of an earlier run that have a figure, by name."""
+    return {name: result for name, result in load(path)[0].items() if not result.absent}
+
+
+def _result(row: Mapping[str, Any]) -> Result:
+    """A row of a file; older ones have less in it."""
+    measured = math.nan if row["measured"] is None else row["measured"]
+    low, high = row.get("low"), row.get("high")
+    took, counted = row.get("seconds"), row.get("instructions")
+    return Result(
+        row["name"],
+        row.get("what", ""),
+        _aim(row.get("aim")),
+        measured,
+        measured if low is None else low,
+        measured if high is None else high,
+        unit=row.get("unit", ""),
+        took=None if took is None else (took[0], took[1]),
+        counted=None if counted is None else (counted[0], counted[1]),
+        absent=row.get("absent") or ("no figure" if math.isnan(measured) else ""),
+    )
+
+
+def _aim(text: str | None) -> Aim | None:
+    if not text:
+        return None
+    sign, _, limit = text.partition(" ")
+    return Aim(float(limit), least=sign == ">=")
+
+
+# -- the last run ----------------------------------------------------------------------------------
+
+#: Where results are kept, in the folder that the command is given in.
+KEPT = Path(".benchmarks")
+
+
+def kept(*, quick: bool) -> Path:
+    """The file of the last figures; rough ones are not to be compared with others."""
+    return KEPT / ("quick.json" if quick else "full.json")
+
+
+def remember(results: Iterable[Result], facts: Mapping[str, Any], *, quick: bool) -> None:
+    """Keep them for the next run to be compared with; rows that were not measured stay."""
+    path = kept(quick=quick)
+    KEPT.mkdir(exist_ok=True)
+    (KEPT / ".gitignore").write_text("*\n", "utf-8")
+    merged = load(path)[0] if path.exists() else {}
+    merged |= {result.name: result for result in results if not result.absent}
+    save(path, merged.values(), facts, quick=quick)

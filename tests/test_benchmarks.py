@@ -19,6 +19,7 @@ import pytest
 from benchmarks import (
     __main__,
     chart,
+    counted,
     fairness,
     field,
     field_tasks,
@@ -122,6 +123,25 @@ def test_an_absent_workload_empties_its_own_rows_only() -> None:
     assert third.measured == pytest.approx(3)
 
 
+def test_a_slow_start_is_not_taken_for_the_work() -> None:
+    """What stalls once is then timed as often as it would have been without that."""
+    watch, asked = Stopwatch(), count()
+    counts: list[int] = []
+
+    @contextmanager
+    def stalling() -> Iterator[Work]:
+        def work(times: int) -> None:
+            counts.append(times)
+            watch.now += times * 1e-6 + (0 if next(asked) else 1.0)
+
+        yield work
+
+    works: dict[str, Workload] = {"stalls": stalling, "not": partial(watch.taking, 1e-6)}
+    (result,) = run(Heat(works, [Row("r", "stalls", "not")], clock=watch))
+    assert result.measured == pytest.approx(1)
+    assert counts[-1] >= 1_000
+
+
 def test_gauges_fill_several_rows_from_one_run() -> None:
     """The figure is the middle of the rounds; the measuring is done once, whatever is wanted."""
     runs = count()
@@ -164,6 +184,70 @@ def test_rows_of_several_processes_are_merged() -> None:
     assert merge([results[0], gone, results[1]]) is gone
 
 
+# -- instructions ----------------------------------------------------------------------------------
+
+
+# Runs what it is told to, and counts as callgrind does: into a file at each mark.
+VALGRIND = """\
+#!/bin/sh
+for said; do case "$said" in --callgrind-out-file=*) out=${said#*=};; esac; done
+while [ "$1" != "-q" ]; do shift; done
+while case "$1" in -*) true;; *) false;; esac; do shift; done
+"$@" || exit
+for number in 1 2 3 4 5 6; do
+    case $number in 3) total=600;; 6) total=300;; 2|5) total=100;; *) total=9999;; esac
+    printf 'events: Ir\\ntotals: %s\\n' $total > "$out.$number"
+done
+"""
+
+
+def test_instructions_are_the_difference_of_two_rounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One file for each mark: up to the first, once the operations, three times the operations."""
+    program = tmp_path / "valgrind"
+    program.write_text(VALGRIND, "utf-8")
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    (result,) = run(counted.Counted("calls", ["pool.call"], operations=10))
+    assert (result.name, result.what) == ("instr.pool.call", "pool.call / bare")
+    assert result.counted == (25.0, 10.0)
+    assert result.measured == 2.5
+    assert "25 / 10 i" in table.row(result, {})
+
+
+def test_the_files_of_callgrind_are_read_in_their_order(tmp_path: Path) -> None:
+    """By number, not by name: the tenth is not the second."""
+    for number in range(1, 12):
+        (tmp_path / f"out.{number}").write_text(f"events: Ir\ntotals: {number}\n", "utf-8")
+    assert counted.totals(tmp_path) == list(range(1, 12))
+
+
+def test_a_workload_that_is_absent_is_not_counted() -> None:
+    """It says why in the place of its figure, and takes no marks from the next one."""
+    said = ["a", "b\tnot installed: b", "c"]
+    assert counted.read(said, [999, 15, 35, 999, 25, 65], operations=10) == {
+        "a": 1.0,
+        "b": "not installed: b",
+        "c": 2.0,
+    }
+
+
+def test_without_valgrind_nothing_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each row says why."""
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    results = run(counted.Counted("calls", ["pool.call", "pool.call.filter"]))
+    assert {result.absent for result in results} == {"not installed: valgrind"}
+    assert len(results) == 2
+
+
+def test_what_is_counted_is_there() -> None:
+    """Each name is that of a row of a heat of the module."""
+    for bench in counted.BENCHES:
+        assert isinstance(bench, counted.Counted)
+        assert len(counted.found(bench.module, bench.rows)) == len(bench.rows)
+
+
 # -- table, JSON, picture --------------------------------------------------------------------------
 
 
@@ -183,7 +267,7 @@ def test_figures_survive_a_file(tmp_path: Path) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
     document = json.loads(path.read_text("utf-8"), parse_constant=refuse)
-    assert table.load(path) == {"a": 3.0, "b": 2.0}
+    assert {n: r.measured for n, r in table.figures(path).items()} == {"a": 3.0, "b": 2.0}
     assert document["libraries"] == {"z": "not installed"}
     assert [row["absent"] for row in document["rows"]] == [None, None, "not installed: z"]
 
@@ -192,12 +276,13 @@ def test_files_of_before_are_understood(tmp_path: Path) -> None:
     """A file that was written when no row could be absent is compared with like any other."""
     path = tmp_path / "old.json"
     path.write_text(json.dumps({"rows": [{"name": "a", "measured": 2.0}]}), "utf-8")
-    assert table.row(RESULTS[0], table.load(path)).endswith("MISSED  (before: 2.000 x)")
+    assert table.row(RESULTS[0], table.figures(path)).endswith("MISSED  (before: 2.000, +50 % !)")
 
 
 def test_a_row_shows_its_figure_or_why_there_is_none() -> None:
     """Ratios with digits, counts without, and the reason in the place of a verdict."""
-    ratio, conns, absent = (table.row(result, {"c": 4.0}) for result in RESULTS)
+    before = Result("c", "z / y", None, 4.0, 4.0, 4.0)
+    ratio, conns, absent = (table.row(result, {"c": before}) for result in RESULTS)
     assert "3.000 x" in ratio
     assert "2.500 .. 3.500" in ratio
     assert "3,000 / 1,000" in ratio
@@ -273,13 +358,14 @@ def test_the_command_measures_shows_and_saves(
         return RESULTS
 
     monkeypatch.setattr(rows, "run", measured)
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "figures.json"
     arguments = ["--quick", "--only", "pool.call", "--json", str(path)]
     assert __main__.main(arguments) == 0
     assert __main__.main([*arguments, "--check", "--before", str(path)]) == 1
     assert asked == [("pool.call", True)] * 2
     assert "not installed: z" in capsys.readouterr().out
-    assert table.load(path) == {"a": 3.0, "b": 2.0}
+    assert {n: r.measured for n, r in table.figures(path).items()} == {"a": 3.0, "b": 2.0}
 
 
 def test_rows_have_names_of_their_own() -> None:
