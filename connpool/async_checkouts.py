@@ -152,21 +152,11 @@ class AsyncCheckouts(AsyncSupplies):
     # -- beside the straight path --------------------------------------------------------------
 
     async def _hand_over_in_turn(self, lease: Lease, started: float) -> Any:
-        """In a turn: a conn that is free, chosen as the user says, or one that is waited for."""
-        core = self._core
-        if self._dropped:
-            self._bury(started)
-        try:
-            lease._entry = entry = core.lease(
-                lease._resource, lease._method, lease._filter, lease._by, lease._who, started,
-                lease._whole,
-            )  # fmt: skip
-            lease._place = core.arrivals - 0.5
-        finally:
-            if core.steps:
-                self._run_steps()
-        if entry is None:
-            entry = await self._wait_for(lease, started, None, None)
+        """A conn that takes a turn to be had, or that has to be waited for."""
+        if not self._core.leasing:
+            with self._turn as now:
+                self._core.begin_leasing(now)
+        entry = await self._wait_for(lease, started, None, None)
         return await self._hand_over(lease, entry, started)
 
     async def _wait_for(

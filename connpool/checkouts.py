@@ -183,19 +183,11 @@ class Checkouts(Supplies):
     # -- beside the straight path --------------------------------------------------------------
 
     def _hand_over_in_turn(self, lease: Lease, started: float) -> Any:
-        """In a turn: a conn that is free, chosen as the user says, or one that is waited for."""
-        self._lock()
-        try:
-            core = self._core
-            lease._entry = entry = core.lease(
-                lease._resource, lease._method, lease._filter, lease._by, lease._who, started,
-                lease._whole,
-            )  # fmt: skip
-            lease._place = core.arrivals - 0.5
-        finally:
-            self._unlock()
-        if entry is None:
-            entry = self._wait_for(lease, started, None, None)
+        """A conn that takes a turn to be had, or that has to be waited for."""
+        if not self._core.leasing:
+            with self._turn as now:
+                self._core.begin_leasing(now)
+        entry = self._wait_for(lease, started, None, None)
         return self._hand_over(lease, entry, started)
 
     def _wait_for(

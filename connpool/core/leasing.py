@@ -42,7 +42,7 @@ class Leasing(Book):
         if now >= self.due:
             self.tick(now)
         if not self.leasing:
-            self._begin_leasing(now)
+            self.begin_leasing(now)
         try:
             offer = self._listings[resource].offers[method]
         except KeyError:
@@ -63,7 +63,7 @@ class Leasing(Book):
             self._lend(chosen, who, now, whole)
         return chosen
 
-    def _begin_leasing(self, now: float) -> None:
+    def begin_leasing(self, now: float) -> None:
         """From now on leases may be lost, and those who wait already may wait for one."""
         self.leasing = True
         if self.waiting:
