@@ -152,8 +152,7 @@ class Pool(Checkouts):
         try:
             reply = entry.conn.call(method, payload)
             # In here, since an interrupt may come at any time, and has to find the conn held.
-            final = type(reply) is Reply
-            if not final and core.put_back(entry, method, started, time.monotonic()):
+            if type(reply) is not Reply and core.put_back(entry, method, started, time.monotonic()):
                 return reply
         except BaseException as error:
             if not entry.held_since(started, who) or not self._moves(
@@ -162,7 +161,7 @@ class Pool(Checkouts):
                 raise
             cause = error
         else:
-            if final:
+            if type(reply) is Reply:  # which is final
                 return self._replied(entry, method, who, reply, started)
             with self._turn as now:
                 core.returned(entry, who, now)
