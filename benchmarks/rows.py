@@ -20,6 +20,7 @@ from fnmatch import fnmatchcase
 from . import (
     calls,
     fairness,
+    filters,
     memory,
     peers,
     routes,
@@ -41,6 +42,7 @@ IDEAS = (
     scale,
     threads,
     fairness,
+    filters,
     memory,
     tasks,
     storms,

@@ -21,6 +21,7 @@ from .async_checkouts import AsyncCheckouts
 from .conn import AsyncConn, Reply, check_conn, describe
 from .core import (
     POPPED,
+    Filter,
     Info,
     Pop,
     Revive,
@@ -121,7 +122,7 @@ class AsyncPool(AsyncCheckouts):
         method: Hashable,
         payload: Any = None,
         *,
-        filter: Callable[[Any], Any] | None = None,
+        filter: Filter = None,
         timeout: Timeout = ...,
         by: Any = None,
     ) -> Any:
@@ -144,7 +145,7 @@ class AsyncPool(AsyncCheckouts):
         and harms nothing; cancelled during the call, the conn is retired, unless it survives that.
         """
         if by is not None or (filter is not None and not callable(filter)):
-            self._check_choice(filter, by)
+            filter = self._check_choice(filter, by)
         if timeout is not ...:
             timeout = self._seconds(timeout)
         if get_ident() != self._thread:
@@ -264,7 +265,7 @@ class AsyncPool(AsyncCheckouts):
         resource: Hashable,
         fn: Callable[[Info], dict[str, Any]] | None = None,
         *,
-        filter: Callable[[Any], Any] | None = None,
+        filter: Filter = None,
         **changes: Any,
     ) -> int:
         """Change conns of a resource; gives how many.
@@ -279,11 +280,11 @@ class AsyncPool(AsyncCheckouts):
         All matching conns are changed or, where anything is wrong or raises, none.  A ttl counts
         from the conn's last init.  Waits for nothing.
         """
-        check_filter(filter)
+        test = check_filter(filter)
         if fn is not None and not callable(fn):
             raise TypeError(f"fn: expected a function of a conn's Info, got {show(fn)}")
         with self._turn as now:
-            return self._core.update(resource, fn, filter, changes, now)
+            return self._core.update(resource, fn, test, changes, now)
 
     async def pop(self, id: int, timeout: Timeout = ...) -> Any:
         """Take a conn out without closing it, and give it.
@@ -302,9 +303,7 @@ class AsyncPool(AsyncCheckouts):
             pop = self._core.pop([self._core.find(id, now)], self._whoami(), now)
         return (await self._popped(pop, seconds, now))[0]
 
-    async def pop_all(
-        self, resource: Hashable, filter: Callable[[Any], Any] | None = None
-    ) -> list[Any]:
+    async def pop_all(self, resource: Hashable, filter: Filter = None) -> list[Any]:
         """Take the conns of a resource out without closing them, and give them.
 
         Parameters:
@@ -313,9 +312,9 @@ class AsyncPool(AsyncCheckouts):
 
         All of them, or after the pool's timeout none (`PoolTimeout`).  Waits for running calls.
         """
-        check_filter(filter)
+        test = check_filter(filter)
         with self._turn as now:
-            found = self._core.search(resource, filter, now)
+            found = self._core.search(resource, test, now)
             pop = self._core.pop(found, self._whoami(), now)
         return await self._popped(pop, self._timeout, now)
 

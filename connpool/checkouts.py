@@ -14,11 +14,11 @@ import sys
 import threading
 import time
 from _thread import get_ident
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from types import TracebackType
 from typing import Any
 
-from .core import Entry, Outcome, Ticket, Timeout, of_check, of_lend, of_reset
+from .core import Entry, Filter, Outcome, Ticket, Timeout, of_check, of_lend, of_reset
 from .core.entry import RESETS
 from .driver import until
 from .errors import Closed
@@ -140,7 +140,7 @@ class Checkouts(Supplies):
         resource: Hashable,
         *,
         method: Hashable = None,
-        filter: Callable[[Any], Any] | None = None,
+        filter: Filter = None,
         timeout: Timeout = ...,
         shared: bool = False,
         by: Any = None,
@@ -189,10 +189,10 @@ class Checkouts(Supplies):
         where = (frame.f_code, frame.f_lasti)
         if method is filter is by is None and timeout is ... and not shared:
             return Lease(self, resource, where)
-        self._check_choice(filter, by)
+        test = self._check_choice(filter, by)
         seconds = timeout if timeout is ... else self._seconds(timeout)
         lease = _ChoosyLease(self, resource, where)
-        lease._choose(method, filter, seconds, shared, by)
+        lease._choose(method, test, seconds, shared, by)
         return lease
 
     # -- beside the straight path --------------------------------------------------------------

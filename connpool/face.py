@@ -8,10 +8,10 @@ Invariant: nothing in here waits, and nothing in here runs a conn's code.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import Any
 
-from .core import ANY, Info, PoolStats, check_filter
+from .core import ANY, Filter, Info, PoolStats, check_filter
 from .core.report import report
 from .driver import Driver
 from .leases import place
@@ -27,7 +27,7 @@ class Face(Driver):
         resource: Hashable,
         *,
         method: Hashable = None,
-        filter: Callable[[Any], Any] | None = None,
+        filter: Filter = None,
         by: Any = None,
     ) -> Any:
         """Pick a live conn and give it, without a lease: for conns that many may share at once.
@@ -54,9 +54,9 @@ class Face(Driver):
             conn = self._core.glance(resource, method, by, time.monotonic())
             if conn is not None:
                 return conn
-        self._check_choice(filter, by)
+        test = self._check_choice(filter, by)
         with self._turn as now:
-            return self._core.route(resource, method, filter, by, now)
+            return self._core.route(resource, method, test, by, now)
 
     # -- questions -----------------------------------------------------------------------------
 
@@ -71,9 +71,7 @@ class Face(Driver):
         with self._turn as now:
             return self._core.info(id, now)
 
-    def infos(
-        self, resource: Hashable = None, filter: Callable[[Any], Any] | None = None
-    ) -> list[Info]:
+    def infos(self, resource: Hashable = None, filter: Filter = None) -> list[Info]:
         """Snapshots of the conns, alive or being revived.
 
         Parameters:
@@ -82,9 +80,9 @@ class Face(Driver):
 
         An error of the filter reaches the caller.  Never waits.
         """
-        check_filter(filter)
+        test = check_filter(filter)
         with self._turn as now:
-            return self._core.infos(filter, now, *(() if resource is None else (resource,)))
+            return self._core.infos(test, now, *(() if resource is None else (resource,)))
 
     def extra(self, id: int, value: Any) -> Any:
         """Replace what is pinned to a conn, and give the old value; atomic.

@@ -21,6 +21,7 @@ from .checkouts import Checkouts
 from .conn import Conn, Reply, check_conn, describe
 from .core import (
     POPPED,
+    Filter,
     Info,
     Pop,
     Revive,
@@ -113,7 +114,7 @@ class Pool(Checkouts):
         method: Hashable,
         payload: Any = None,
         *,
-        filter: Callable[[Any], Any] | None = None,
+        filter: Filter = None,
         timeout: Timeout = ...,
         by: Any = None,
     ) -> Any:
@@ -136,7 +137,7 @@ class Pool(Checkouts):
         and harms nothing; one during the call retires the conn, unless it survives that.
         """
         if by is not None or (filter is not None and not callable(filter)):
-            self._check_choice(filter, by)
+            filter = self._check_choice(filter, by)
         if timeout is not ...:
             timeout = self._seconds(timeout)
         core, lock, who = self._core, self._mutex, get_ident()
@@ -276,7 +277,7 @@ class Pool(Checkouts):
         resource: Hashable,
         fn: Callable[[Info], dict[str, Any]] | None = None,
         *,
-        filter: Callable[[Any], Any] | None = None,
+        filter: Filter = None,
         **changes: Any,
     ) -> int:
         """Change conns of a resource; gives how many.
@@ -291,11 +292,11 @@ class Pool(Checkouts):
         All matching conns are changed or, where anything is wrong or raises, none.  A ttl counts
         from the conn's last init.  Waits for nothing.
         """
-        check_filter(filter)
+        test = check_filter(filter)
         if fn is not None and not callable(fn):
             raise TypeError(f"fn: expected a function of a conn's Info, got {show(fn)}")
         with self._turn as now:
-            return self._core.update(resource, fn, filter, changes, now)
+            return self._core.update(resource, fn, test, changes, now)
 
     def pop(self, id: int, timeout: Timeout = ...) -> Any:
         """Take a conn out without closing it, and give it.
@@ -314,7 +315,7 @@ class Pool(Checkouts):
             pop = self._core.pop([self._core.find(id, now)], get_ident(), now)
         return self._popped(pop, seconds, now)[0]
 
-    def pop_all(self, resource: Hashable, filter: Callable[[Any], Any] | None = None) -> list[Any]:
+    def pop_all(self, resource: Hashable, filter: Filter = None) -> list[Any]:
         """Take the conns of a resource out without closing them, and give them.
 
         Parameters:
@@ -323,9 +324,9 @@ class Pool(Checkouts):
 
         All of them, or after the pool's timeout none (`PoolTimeout`).  Waits for running calls.
         """
-        check_filter(filter)
+        test = check_filter(filter)
         with self._turn as now:
-            found = self._core.search(resource, filter, now)
+            found = self._core.search(resource, test, now)
             pop = self._core.pop(found, get_ident(), now)
         return self._popped(pop, self._timeout, now)
 

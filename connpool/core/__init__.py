@@ -108,6 +108,7 @@ from .routing import check_by, sticky
 from .stats import Now, PoolStats, SinceStart
 from .supply import Supply
 from .waiting import ANY, QUEUED, Pop, Standing, Ticket
+from .where import Filter, Test, Where
 
 __all__ = [
     "ALARM",
@@ -118,6 +119,7 @@ __all__ = [
     "Backoff",
     "Core",
     "Entry",
+    "Filter",
     "Forsaken",
     "Info",
     "Now",
@@ -132,8 +134,10 @@ __all__ = [
     "Stat",
     "State",
     "Supply",
+    "Test",
     "Ticket",
     "Timeout",
+    "Where",
     "Work",
     "check_by",
     "check_filter",

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from itertools import chain, count, islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -26,6 +26,10 @@ from ..errors import FilterError, MethodError, PoolError, ResourceError, show
 from .entry import HOPEFUL, LIVE, READY, Entry, State
 from .supply import Supply
 from .waiting import ANY, Line, Ticket
+from .where import Test
+
+if TYPE_CHECKING:
+    from .index import Index
 
 # How many heads of several groups' rotations are compared.  A bound, so that nothing scans.
 WINDOW = 8
@@ -34,7 +38,9 @@ WINDOW = 8
 class Group:
     """Entries that can serve the same requests, and the rotation of those that are free."""
 
-    __slots__ = ("askable", "free", "line", "listings", "members", "methods", "resource", "shut")
+    __slots__ = (
+        "askable", "free", "index", "line", "listings", "members", "methods", "resource", "shut",
+    )  # fmt: skip
 
     def __init__(
         self, resource: Any, methods: frozenset[Hashable], listings: tuple[Listing, ...]
@@ -48,9 +54,12 @@ class Group:
         self.askable = 0  # how many of them can be asked, or made anew, when a peer has died
         self.free: deque[Entry] = deque()
         self.shut: list[Offer] = []  # offers that have found the rotation empty
+        self.index: Index | None = None  # of its members, once it is asked for
 
     def join(self, entry: Entry) -> None:
         """Put `entry` at the end of the rotation, unless it lies there already."""
+        if entry.away is not None:
+            entry.come_back()
         if entry.listed:
             return
         entry.listed = True
@@ -99,7 +108,9 @@ NOBODY = Roll([], -1)
 class Offer:
     """What a resource offers for one method: the groups that have both."""
 
-    __slots__ = ("called", "count", "free", "groups", "listing", "rotation", "stuck", "turn")
+    __slots__ = (
+        "called", "count", "free", "groups", "listing", "only", "rotation", "stuck", "turn",
+    )  # fmt: skip
 
     def __init__(self, listing: Listing) -> None:
         self.listing = listing
@@ -108,21 +119,26 @@ class Offer:
         self.stuck: dict[Hashable, Entry] = {}  # keys of sticky, and where they went
         self.groups: dict[Group, None] = {}
         self.rotation: deque[Group] = deque()
-        self.free: deque[Entry] | None = None  # of the only group, for the straight path
+        self.only: Group | None = None  # where there is one
+        self.free: deque[Entry] | None = None  # its rotation, for the straight path
         self.turn: int | None = None  # of round_robin; None until it has begun somewhere
 
     def add(self, group: Group) -> None:
         """`group` serves this too."""
         self.groups[group] = None
         self.rotation.append(group)
-        self.free = group.free if len(self.groups) == 1 else None
+        self._note_only()
 
     def remove(self, group: Group) -> None:
         """`group` has no members any more."""
         del self.groups[group]
         if group in self.rotation:
             self.rotation.remove(group)
-        self.free = next(iter(self.groups)).free if len(self.groups) == 1 else None
+        self._note_only()
+
+    def _note_only(self) -> None:
+        self.only = next(iter(self.groups)) if len(self.groups) == 1 else None
+        self.free = self.only.free if self.only is not None else None
 
     def roll(self, rng: Callable[[], float]) -> Roll:
         """The live conns that have the method: called anew only when one has come or gone."""
@@ -148,10 +164,10 @@ class Offer:
         if self.free is not None:
             yield from _fresh(next(iter(self.groups)))
         else:
-            for group in self._heads():
+            for group in self.heads():
                 yield from _fresh(group)
 
-    def _heads(self) -> Iterator[Group]:
+    def heads(self) -> Iterator[Group]:
         """The groups that have a free conn, the longest idle head first among the first few.
 
         A group met with nothing to lend leaves the rotation, and tells the offer when it has
@@ -219,6 +235,8 @@ class Directory:
         entry.set_capacity(what.capacity)
         group.members[entry.id] = entry
         group.askable += entry.checks or entry.supply is not None
+        if group.index is not None:
+            group.index.add(entry)
         if entry.state in LIVE:
             self.tally(entry, 1)
 
@@ -228,6 +246,8 @@ class Directory:
         assert group is not None
         del group.members[entry.id]
         group.askable -= entry.checks or entry.supply is not None
+        if group.index is not None:
+            group.index.remove(entry)
         if entry.state in LIVE:
             self.tally(entry, -1)
         group.tidy()
@@ -286,7 +306,7 @@ class Directory:
                 yield listing.offers[method]
 
 
-Passes = Callable[[Callable[[Any], Any] | None, Entry], Any]
+Passes = Callable[[Test, Entry], Any]
 
 
 def serves(entry: Entry, method: Hashable, states: frozenset[State]) -> bool:
@@ -297,10 +317,10 @@ def serves(entry: Entry, method: Hashable, states: frozenset[State]) -> bool:
     )
 
 
-def witness(offer: Offer | None, ticket: Ticket, passes: Passes, now: float) -> Entry | None:
+def witness(among: Iterable[Entry], ticket: Ticket, passes: Passes, now: float) -> Entry | None:
     """A conn that could serve the ticket now or later: the first found, or None."""
     states = HOPEFUL if ticket.deadline > now else LIVE
-    for entry in offer.members() if offer is not None else ():
+    for entry in among:
         if entry.state in states and passes(ticket.filter, entry):
             return entry
     return None

@@ -21,6 +21,7 @@ from .lending import LOOKOUT, Lending
 from .report import summary
 from .supply import Supply
 from .waiting import ANY, FAILED, GRANTED, QUEUED, Need, Standing, Ticket
+from .where import Where
 
 
 class Desk(Lending):
@@ -114,15 +115,24 @@ class Desk(Lending):
         self, listing: Listing | None, offer: Offer | None, ticket: Ticket, now: float
     ) -> Entry | Supply | None:
         """What can still come and would serve the ticket: a conn, or else a supply of such."""
-        found = witness(offer, ticket, lambda f, e: self._passes(f, e, now), now)
+        among = self._members_for(offer, ticket.filter)
+        found = witness(among, ticket, lambda f, e: self._passes(f, e, now), now)
         supply = listing.supply if listing is not None else None
         if found is not None or supply is None or ticket.deadline <= now:
             return found
-        made = offer.members() if ticket.filter is not None and offer is not None else ()
-        if any(entry.supply is supply for entry in made):
-            return None  # another of their kind would not pass either
+        if self._would_not_pass(supply, offer, ticket.filter):
+            return None
         any_method = ticket.method is ANY
         return supply if supply.may_serve(ticket.method, any_method=any_method) else None
+
+    @staticmethod
+    def _would_not_pass(supply: Supply, offer: Offer | None, filter: Any) -> bool:
+        """Whether nothing that the supply may make would pass the filter, as far as is known."""
+        if filter.__class__ is Where:
+            return not filter.passes(supply.extra)
+        made = offer.members() if filter is not None and offer is not None else ()
+        # Those that were made do not pass, and another of their kind would not either.
+        return any(entry.supply is supply for entry in made)
 
     def _demand(self, listing: Listing, now: float) -> None:
         """Somebody has begun to wait where a supply can open one more."""
@@ -146,7 +156,7 @@ class Desk(Lending):
         if supply and supply.brings_more and supply.may_serve(ticket.method, any_method=any_method):
             return
         mine = False
-        for entry in offer.members():
+        for entry in self._members_for(offer, ticket.filter):
             if self._passes(ticket.filter, entry, now):
                 if not _is_own(entry, ticket):
                     return
@@ -285,9 +295,9 @@ class Desk(Lending):
         assert group is not None
         needs: Collection[Need]
         if len(group.listings) == 1:
-            needs = group.listings[0].line.needs.values()
+            needs = group.listings[0].line.fitting(entry.extra)
         else:
-            needs = [n for listing in group.listings for n in listing.line.needs.values()]
+            needs = [n for listing in group.listings for n in listing.line.fitting(entry.extra)]
         if len(needs) > 1:
             needs = sorted(needs, key=lambda need: need.tickets[0].order)
         for need in tuple(needs):

@@ -21,6 +21,7 @@ import attrs
 if TYPE_CHECKING:
     from ..conn import Description
     from .candidates import Group
+    from .index import Shelf
     from .permits import Permit
     from .supply import Supply
     from .waiting import Need, Pop
@@ -115,6 +116,7 @@ class Entry:
     capacity: int = 1
     in_use: int = 0
     listed: bool = False  # lies in the rotation of its group, perhaps no longer rightly
+    away: list[Shelf] | None = None  # where it was looked for and was not free
     user: Any = None  # who took a place last
     users: list[Any] | None = None  # who holds the places, where there are several
     since: float = 0.0  # when a place was last taken
@@ -171,6 +173,12 @@ class Entry:
         self.whole = True
         if self.users is not None:
             self.users = [who] * self.capacity
+
+    def come_back(self) -> None:
+        """It has a free place again: tell those that have looked for it in vain."""
+        for shelf in self.away or ():
+            shelf.put(self)
+        self.away = None
 
     def leave_place(self, who: Any) -> None:
         """One user less."""

@@ -58,7 +58,7 @@ class Leasing(Book):
                 return entry
         chosen = self._choose(offer, method, filter, by, now, whole)
         if chosen is not None:
-            self._lend(chosen, who, now, whole)
+            self._lend(chosen, filter, who, now, whole)
         return chosen
 
     def _begin_leasing(self, now: float) -> None:
@@ -89,6 +89,10 @@ class Leasing(Book):
             group.free.append(entry)
             if group.shut:
                 group.reopen()
+            if entry.away is not None:
+                entry.come_back()
+        elif entry.away is not None:
+            entry.come_back()
 
     def forfeit(
         self,

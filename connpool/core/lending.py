@@ -10,10 +10,10 @@ cannot call the pool it serves.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
-from . import routing
+from . import index, routing
 from .candidates import WINDOW, Directory, Offer, lendable
 from .entry import READY, Entry, view
 from .permits import ALARM
@@ -21,6 +21,10 @@ from .stats import Tally
 from .supply import Supply
 from .timers import Timers
 from .waiting import Deadlines, Need
+from .where import Test, Where
+
+# How long a rotation may be for a conn to be taken out of its middle, whoever has found it there.
+FAR = 16
 
 # Seconds between two looks at whether those who hold conns are still there, while others wait.
 LOOKOUT = 1.0
@@ -89,8 +93,19 @@ class Lending:
             self.shielded = None
             self.due = due
 
-    def _passes(self, filter: Callable[[Any], Any] | None, entry: Entry, now: float) -> bool:
-        return filter is None or bool(self._shielded(filter, view(entry, now)))
+    def _passes(self, filter: Test, entry: Entry, now: float) -> bool:
+        if filter is None:
+            return True
+        if isinstance(filter, Where):
+            return filter.passes(entry.extra)
+        return bool(self._shielded(filter, view(entry, now)))
+
+    @staticmethod
+    def _members_for(offer: Offer | None, filter: Test) -> Iterable[Entry]:
+        """Those of an offer that may pass the filter, whatever their state."""
+        if isinstance(filter, Where):
+            return index.passing(offer, filter)
+        return offer.members() if offer is not None else ()
 
     # -- lending -------------------------------------------------------------------------------
 
@@ -101,14 +116,20 @@ class Lending:
 
         Who wants a `whole` one may have to be shown every conn that has a free place.
         """
+        if filter.__class__ is Where:
+            if by is None and (entry := index.idle(offer, filter)) is not None:
+                return entry
+            lendable, filter = index.free(offer, filter), None  # who is found there passes
+        else:
+            lendable = offer.lendable()
         if by is not None:
-            free = [e for e in offer.lendable() if not (whole and e.in_use)]
+            free = [e for e in lendable if not (whole and e.in_use)]
             passing = [e for e in free if self._passes(filter, e, now)]
             return self._route(by, passing, method, offer, now) if passing else None
         shared: list[Entry] = []
         most = math.inf if whole else WINDOW
         if filter is None:
-            found = self._first_idle(offer, shared, most)
+            found = self._first_idle(lendable, shared, most)
         else:
             found = self._shielded(self._first_passing, offer, filter, shared, most, now)
         if found is None and shared and not whole:
@@ -116,10 +137,10 @@ class Lending:
         return found
 
     @staticmethod
-    def _first_idle(offer: Offer, shared: list[Entry], most: float) -> Entry | None:
+    def _first_idle(lendable: Iterable[Entry], shared: list[Entry], most: float) -> Entry | None:
         """A conn that nobody uses: none is expected to be free sooner.  Those met on the way that
         have but a free place are gathered, as many as a choice is made among."""
-        for entry in offer.lendable():
+        for entry in lendable:
             if not entry.in_use:
                 return entry
             shared.append(entry)
@@ -162,18 +183,23 @@ class Lending:
         return chosen
 
     @staticmethod
-    def _lend(entry: Entry, who: Any, now: float, whole: bool = False) -> None:
-        """Take a place of a listed entry; it goes to the end of the rotation, or leaves it."""
+    def _lend(entry: Entry, filter: Any, who: Any, now: float, whole: bool = False) -> None:
+        """Take a place of a listed entry; it goes to the end of the rotation, or leaves it.
+
+        One that was looked up among many stays where it lies: to find it there would be a scan.
+        """
         assert entry.group is not None
         free = entry.group.free
-        if free[0] is entry:
-            free.popleft()
-        else:
-            free.remove(entry)
         if whole:
             entry.take_all(who, now)
         else:
             entry.take_place(who, now)
+        if free[0] is entry:
+            free.popleft()
+        elif filter.__class__ is Where and len(free) > FAR:
+            return
+        else:
+            free.remove(entry)
         entry.listed = entry.in_use < entry.capacity
         if entry.listed:
             free.append(entry)

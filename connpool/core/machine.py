@@ -17,16 +17,11 @@ from typing import Any
 from ..errors import PoolClosed, PoolError
 from . import outcome, revive
 from .candidates import WINDOW, Offer, refusal
-from .entry import (
-    MEMORY,
-    READY,
-    SHARE,
-    Entry,
-    view,
-)
+from .entry import LIVE, MEMORY, READY, SHARE, Entry, view
 from .leasing import Leasing
 from .routing import COMPARING, GLANCES, assumed_mean, some, sticky
 from .waiting import GRANTED, OVER, QUEUED, Ticket
+from .where import Where
 
 NEVER = -math.inf
 
@@ -78,11 +73,13 @@ class Core(Leasing):
                 return entry
         chosen = self._choose(offer, method, filter, by, now)
         if chosen is not None:
-            self._lend(chosen, who, now)
+            self._lend(chosen, filter, who, now)
         return chosen
 
     def _head_passes(self, filter: Any, entry: Entry, who: Any, now: float) -> Any:
         """`_shielded` and `view` once more, for the one conn that most filters need to see."""
+        if filter.__class__ is Where:
+            return False  # those that pass are looked up: see `_choose`
         shown = entry.view
         if shown is None:
             shown = view(entry, now)
@@ -121,6 +118,10 @@ class Core(Leasing):
             group.free.append(entry)
             if group.shut:
                 group.reopen()
+            if entry.away is not None:
+                entry.come_back()
+        elif entry.away is not None:
+            entry.come_back()
 
     def glance(self, resource: Hashable, method: Hashable, by: Any, now: float) -> Any:
         """What `route` would give, where that changes nothing in the core; None: ask `route`.
@@ -154,7 +155,7 @@ class Core(Leasing):
             raise self._refuse_route(resource, method, filter, now)
         roll = called.entries
         if filter is not None:
-            roll = [entry for entry in roll if self._passes(filter, entry, now)]
+            roll = self._live_passing(offer, roll, filter, now)
             if not roll:
                 raise self._refuse_route(resource, method, filter, now)
             return self._other(offer, roll, method, by, now).conn
@@ -163,6 +164,13 @@ class Core(Leasing):
             return self._other(offer, roll, method, by, now).conn if conn is None else conn
         chosen = self._pick(offer, roll, method, by, now)
         return (self._other(offer, roll, method, by, now) if chosen.whole else chosen).conn
+
+    def _live_passing(
+        self, offer: Offer, roll: list[Entry], filter: Any, now: float
+    ) -> list[Entry]:
+        if filter.__class__ is Where:
+            return [entry for entry in self._members_for(offer, filter) if entry.state in LIVE]
+        return [entry for entry in roll if self._passes(filter, entry, now)]
 
     def _other(
         self, offer: Offer, roll: list[Entry], method: Hashable, by: Any, now: float

@@ -11,7 +11,9 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
+from unittest.mock import patch
 
 import attrs
 from hypothesis import HealthCheck, settings
@@ -19,7 +21,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from connpool.conn import Reply
-from connpool.core import ANY, Entry, Outcome, Permit, Pop, Standing, State, Ticket, Work
+from connpool.core import (
+    ANY,
+    Entry,
+    Outcome,
+    Permit,
+    Pop,
+    Standing,
+    State,
+    Ticket,
+    Work,
+    index,
+    lending,
+)
 from connpool.errors import Busy, CallError, Closed, PoolError
 from tests.core.bench import Bench
 
@@ -61,8 +75,12 @@ STEPS = settings(
 class Machine(RuleBasedStateMachine):
     """Checks who is served, and what is opened and closed."""
 
-    def start(self, bench: Bench) -> None:
-        """Begin with a new core."""
+    def start(self, bench: Bench, *, indexed: bool = False) -> None:
+        """Begin with a new core; with `indexed`, one that takes a few conns for many."""
+        self.limits = ExitStack()
+        if indexed:
+            self.limits.enter_context(patch.object(index, "FEW", 0))
+            self.limits.enter_context(patch.object(lending, "FAR", 0))
         self.bench = bench
         self.failed = False  # then the end is not looked at
         self.tickets: list[Ticket] = []
@@ -278,8 +296,11 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Close, abandon, and let everything come back late: nothing is left of it."""
-        if self.failed:
-            return
+        with self.limits:
+            if not self.failed:
+                self.finish()
+
+    def finish(self) -> None:
         bench = self.bench
         told = bench.core.stats(bench.now).since_start
         assert (told.checkouts, told.lost) == (self.over, self.lost)
