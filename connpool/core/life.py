@@ -298,8 +298,8 @@ class Life(Care):
         """
         entry.reason = reason or entry.reason
         if entry.permit is not None:
-            return
-        if entry.popper is not None:
+            pass  # one step at a time: it goes on when the permit is back
+        elif entry.popper is not None:
             if not entry.in_use:
                 self._count_popped(entry.popper, now)
         elif entry.open:
