@@ -22,11 +22,9 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from ..conn import Description
-from ..errors import FilterError, MethodError, PoolError, ResourceError, show
-from .entry import HOPEFUL, LIVE, READY, Entry, State
+from .entry import LIVE, READY, Entry
 from .supply import Supply
-from .waiting import ANY, Line, Ticket
-from .where import Test
+from .waiting import ANY, Line
 
 if TYPE_CHECKING:
     from .index import Index
@@ -154,6 +152,10 @@ class Offer:
         """Every conn that has the method, whatever its state."""
         for group in self.groups:
             yield from group.members.values()
+
+    def size(self) -> int:
+        """How many they are."""
+        return sum(len(group.members) for group in self.groups)
 
     def candidates(self) -> Iterable[Entry]:
         """What lies in the rotations: the lendable ones, and some that are stale."""
@@ -304,54 +306,3 @@ class Directory:
                 if make and method not in listing.offers:
                     listing.offers[method] = Offer(listing)
                 yield listing.offers[method]
-
-
-Passes = Callable[[Test, Entry], Any]
-
-
-def serves(entry: Entry, method: Hashable, states: frozenset[State]) -> bool:
-    """Whether `entry` is in one of `states` and has the method."""
-    group = entry.group
-    return (
-        entry.state in states and group is not None and (method is ANY or method in group.methods)
-    )
-
-
-def witness(among: Iterable[Entry], ticket: Ticket, passes: Passes, now: float) -> Entry | None:
-    """A conn that could serve the ticket now or later: the first found, or None."""
-    states = HOPEFUL if ticket.deadline > now else LIVE
-    for entry in among:
-        if entry.state in states and passes(ticket.filter, entry):
-            return entry
-    return None
-
-
-def refusal(listing: Listing | None, ticket: Ticket, pool: str, now: float) -> PoolError:
-    """Why nobody will ever serve the ticket: resource before method, method before filter."""
-    states = HOPEFUL if ticket.deadline > now else LIVE
-    any_offer = listing.offers.get(ANY) if listing is not None else None
-    known = [e for e in any_offer.members() if e.state in states] if any_offer else []
-    asked = {"pool": pool, "resource": ticket.resource}
-    error: PoolError
-    if not known:
-        error = ResourceError(f"pool {pool!r} has no open conn to {show(ticket.resource)}", **asked)
-    elif not (able := [e for e in known if serves(e, ticket.method, states)]):
-        methods = {method for entry in known if entry.group for method in entry.group.methods}
-        error = MethodError(
-            f"pool {pool!r}: of {len(known)} open to {show(ticket.resource)} no conn has the "
-            f"method {show(ticket.method)}; they have {', '.join(sorted(map(show, methods)))}",
-            **asked,
-            method=ticket.method,
-            methods=tuple(methods),
-        )
-    else:
-        error = FilterError(
-            f"pool {pool!r}: of {len(able)} open to {show(ticket.resource)} with the method "
-            f"{show(ticket.method)} no conn passes the filter {show(ticket.filter)}",
-            **asked,
-            method=ticket.method,
-            candidates=len(able),
-        )
-    last = listing.last_error if listing is not None else None
-    error.__cause__ = last or ticket.cause
-    return error

@@ -15,9 +15,10 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from ..errors import NestedCall, PoolClosed, PoolError, PoolFull, PoolTimeout, show
-from .candidates import Listing, Offer, refusal, witness
+from .candidates import Listing, Offer
 from .entry import LIVE, READY, Entry, release_claim
 from .lending import LOOKOUT, Lending
+from .prospects import refusal, witness
 from .report import summary
 from .supply import Supply
 from .waiting import ANY, FAILED, GRANTED, QUEUED, Need, Standing, Ticket

@@ -47,7 +47,7 @@ class Shelf:
         self.where = where
         self.column = column
         self.bucket = bucket  # through which a conn that comes to pass is found to
-        self.asked = True  # for lately
+        self.asked = False  # for once more, lately
         self.members: dict[Entry, None] = {}
         self.row: OrderedDict[Entry, None] = OrderedDict()  # those that may be free
 
@@ -98,14 +98,17 @@ class Column:
 
     def __init__(self) -> None:
         self.buckets: dict[Hashable, Bucket] = {}
-        # Values that are not hashable: they may still equal one that is.
+        # Of values that are not hashable, or cannot be compared: they may equal any other.
         self.odd = Bucket()
 
     def open(self, value: Any) -> Bucket:
         """The bucket of a value, made where there is none."""
-        bucket = self.buckets.get(value)
-        if bucket is None:
-            bucket = self.buckets[value] = Bucket(value)
+        try:
+            bucket = self.buckets.get(value)
+            if bucket is None:
+                bucket = self.buckets[value] = Bucket(value)
+        except Exception:  # of its __hash__ or of an __eq__
+            return self.odd
         return bucket
 
     def tidy(self, bucket: Bucket) -> None:
@@ -115,10 +118,17 @@ class Column:
                 self.buckets.pop(bucket.value, None)
 
     def shelves(self, bucket: Bucket) -> Iterable[Shelf]:
-        """Those on which what is in `bucket` may lie: for what is odd, any."""
+        """Those on which the conns of `bucket` may lie."""
+        return chain.from_iterable(other.shelves for other in self._akin(bucket))
+
+    def entries(self, bucket: Bucket) -> Iterable[Entry]:
+        """The conns that may lie on the shelves of `bucket`."""
+        return chain.from_iterable(other.entries for other in self._akin(bucket))
+
+    def _akin(self, bucket: Bucket) -> Iterable[Bucket]:
         if bucket is self.odd:
-            return chain.from_iterable(other.shelves for other in self.buckets.values())
-        return bucket.shelves
+            return (bucket, *self.buckets.values())
+        return (bucket, self.odd)
 
 
 class Index:
@@ -134,10 +144,7 @@ class Index:
     def shelf(self, where: Where, members: Iterable[Entry]) -> Shelf:
         """Who passes `where` among the members of the group."""
         shelf = self.shelves.get(where)
-        if shelf is None:
-            shelf = self._put_up(where, members)
-        shelf.asked = True
-        return shelf
+        return shelf if shelf is not None else self._put_up(where, members)
 
     def _put_up(self, where: Where, members: Iterable[Entry]) -> Shelf:
         if len(self.columns) > MOST_COLUMNS:
@@ -150,10 +157,10 @@ class Index:
             if column is None:
                 column = self._open(key, members)
             found.append((column, column.open(value)))
-        column, bucket = min(found, key=lambda pair: len(pair[1].entries))
+        column, bucket = min(found, key=lambda pair: (pair[1] is pair[0].odd, len(pair[1].entries)))
         shelf = self.shelves[where] = Shelf(where, column, bucket)
         bucket.shelves[shelf] = None
-        for entry in sorted(chain(bucket.entries, column.odd.entries), key=_idle_since):
+        for entry in sorted(column.entries(bucket), key=_idle_since):
             shelf.join(entry)
         for column, bucket in found:
             column.tidy(bucket)
@@ -166,7 +173,7 @@ class Index:
         return column
 
     def _take_down(self) -> None:
-        """Keep the shelves that were asked for since the last time, unless they are too many."""
+        """Keep those that were asked for once more since the last time, if they are not many."""
         asked = sum(shelf.asked for shelf in self.shelves.values())
         for where, shelf in tuple(self.shelves.items()):
             if not shelf.asked or asked > MOST_SHELVES // 2:
@@ -185,8 +192,8 @@ class Index:
             if not isinstance(entry.extra, Mapping) or key not in entry.extra:
                 return
             bucket = column.open(entry.extra[key])
-        except Exception:  # of a value that is not hashable, or of a mapping of the user's own
-            bucket = column.odd
+        except Exception:  # of a mapping of the user's own
+            return
         bucket.entries[entry] = None
         self.places.setdefault(entry, []).append((column, bucket))
         for shelf in column.shelves(bucket):

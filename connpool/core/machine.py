@@ -16,9 +16,10 @@ from typing import Any
 
 from ..errors import PoolClosed, PoolError
 from . import outcome, revive
-from .candidates import WINDOW, Offer, refusal
+from .candidates import WINDOW, Offer
 from .entry import LIVE, MEMORY, READY, SHARE, Entry, view
 from .leasing import Leasing
+from .prospects import refusal
 from .routing import COMPARING, GLANCES, assumed_mean, some, sticky
 from .waiting import GRANTED, OVER, QUEUED, Ticket
 from .where import Where
