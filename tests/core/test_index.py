@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from connpool.conn import Reply
-from connpool.core import Entry, Where, check_filter, index, lending
+from connpool.core import ANY, Entry, Where, check_filter, index, lending
 from connpool.core.index import Index, Shelf
 from connpool.errors import FilterError, MethodError, NestedCall, PoolTimeout
 from tests.core.bench import Bench, error_of, granted, holder, queued
@@ -266,6 +266,19 @@ def test_a_conn_that_comes_is_found_and_one_that_goes_is_not() -> None:
     assert holder(waiting) is new
 
 
+def test_a_lease_of_one_that_rests_elsewhere_in_the_rotation_comes_back() -> None:
+    """It was lent where it lay, met there in vain, and is back in the row with its release."""
+    bench, conns = painted("blue", "red")
+    lease = bench.lease(filter=RED_ONE)
+    assert conns[1].listed
+    with pytest.raises(PoolTimeout):
+        bench.lease(filter=RED_ONE, timeout=0)
+    assert conns[1].away
+    bench.release(lease)
+    assert not conns[1].away
+    assert holder(bench.lease(filter=RED_ONE)) is conns[1]
+
+
 def test_one_that_rests_is_not_lent_until_it_has_rested() -> None:
     """It is met, leaves the row, and comes back by itself."""
     bench, conns = painted("red", "blue")
@@ -441,3 +454,43 @@ def test_of_too_many_keys_none_is_kept() -> None:
             bench.ask(filter=where(**{key: 1}), timeout=0)
         bench.answer(call)
         assert len(index_of(entry).columns) <= 3
+
+
+# -- without an index ------------------------------------------------------------------------------
+
+
+def test_a_few_conns_are_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order in which they lie, and nothing is kept."""
+    monkeypatch.setattr(index, "FEW", 3)
+    monkeypatch.setattr(lending, "FAR", 3)
+    bench, conns = painted("red", "blue", "red")
+    assert conns[0].group is not None
+    for _ in range(2):
+        calls = [bench.ask(filter=RED_ONE) for _ in range(2)]
+        assert [holder(call) for call in calls] == [conns[0], conns[2]]
+        assert queued(waiting := bench.ask(filter=RED_ONE))
+        bench.cancel(waiting)
+        for call in calls:
+            bench.answer(call)
+    assert conns[0].group.index is None
+    bench.conn(extra=RED)
+    assert granted(bench.ask(filter=RED_ONE))
+    assert conns[0].group.index is not None
+
+
+def test_a_sour_value_in_a_filter_is_found_in_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits with one whose __eq__ raises is asked like those with functions."""
+    monkeypatch.setattr(index, "FEW", 3)
+    sour = Same()
+    bench = Bench()
+    conns = [bench.conn(extra={"colour": sour}), bench.conn(extra=RED)]
+    calls = [bench.ask(), bench.ask()]
+    red, same = bench.ask(filter=RED_ONE), bench.ask(method=ANY, filter=where(colour=sour))
+    assert queued(red)
+    assert queued(same)
+    bench.answer(next(call for call in calls if holder(call) is conns[0]))
+    assert holder(same) is conns[0]
+    bench.answer(next(call for call in calls if granted(call)))
+    assert holder(red) is conns[1]
+    assert conns[0].group is not None
+    assert conns[0].group.listings[0].line.sieve is None
