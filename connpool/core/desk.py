@@ -121,19 +121,11 @@ class Desk(Lending):
         supply = listing.supply if listing is not None else None
         if found is not None or supply is None or ticket.deadline <= now:
             return found
-        if self._would_not_pass(supply, offer, ticket.filter):
-            return None
-        any_method = ticket.method is ANY
-        return supply if supply.may_serve(ticket.method, any_method=any_method) else None
-
-    @staticmethod
-    def _would_not_pass(supply: Supply, offer: Offer | None, filter: Any) -> bool:
-        """Whether nothing that the supply may make would pass the filter, as far as is known."""
-        if filter.__class__ is Where:
-            return not filter.passes(supply.extra)
-        made = offer.members() if filter is not None and offer is not None else ()
-        # Those that were made do not pass, and another of their kind would not either.
-        return any(entry.supply is supply for entry in made)
+        told = ticket.filter is None or isinstance(ticket.filter, Where)
+        made = offer.members() if offer is not None and not told else ()
+        if any(entry.supply is supply for entry in made):
+            return None  # another of their kind would not pass either
+        return supply if _may_make(supply, ticket) else None
 
     def _demand(self, listing: Listing, now: float) -> None:
         """Somebody has begun to wait where a supply can open one more."""
@@ -153,8 +145,7 @@ class Desk(Lending):
         supply = self._listings[ticket.resource].supply
         if ticket.who is None:
             return
-        any_method = ticket.method is ANY
-        if supply and supply.brings_more and supply.may_serve(ticket.method, any_method=any_method):
+        if supply and supply.brings_more and _may_make(supply, ticket):
             return
         mine = False
         for entry in self._members_for(offer, ticket.filter):
@@ -352,6 +343,12 @@ def _is_own(entry: Entry, ticket: Ticket) -> bool:
     if ticket.whole or entry.state not in LIVE:  # all its users have to leave first
         return entry.held_by(ticket.who)
     return entry.in_use >= entry.capacity and entry.held_by_only(ticket.who)
+
+
+def _may_make(supply: Supply, ticket: Ticket) -> bool:
+    """Whether the supply may make a conn that would serve the ticket."""
+    any_method = ticket.method is ANY
+    return supply.may_serve(ticket.method, any_method=any_method, filter=ticket.filter)
 
 
 def _maybe_own(hope: Entry | Supply, who: Any) -> bool:

@@ -27,7 +27,7 @@ from .candidates import Group, Offer, lendable
 from .entry import READY, Entry
 from .where import Where
 
-# So many conns are looked at one by one: with fewer an index would cost more.
+# So many conns of a group are looked at one by one: an index of them would cost more.
 FEW = 4
 
 # How many filters a group remembers, and how many keys: whoever makes up new ones all the time
@@ -219,11 +219,11 @@ def reindex(entry: Entry) -> None:
         group.index.add(entry)
 
 
-def passing(offer: Offer | None, where: Where) -> Iterator[Entry]:
+def passing(offer: Offer | None, where: Where, few: int) -> Iterator[Entry]:
     """Every conn of an offer that passes, whatever its state."""
     for group in offer.groups if offer is not None else ():
         members = group.members.values()
-        if len(members) <= FEW:
+        if len(members) <= few:
             yield from (entry for entry in members if where.passes(entry.extra))
         else:
             yield from _shelf(group, where).members
@@ -246,10 +246,10 @@ def idle(offer: Offer, where: Where) -> Entry | None:
     return None
 
 
-def free(offer: Offer, where: Where) -> Iterator[Entry]:
+def free(offer: Offer, where: Where, few: int) -> Iterator[Entry]:
     """Conns with a free place that pass: within a group each in turn."""
     for group in offer.heads() if offer.only is None else (offer.only,):
-        if len(group.members) > FEW:
+        if len(group.members) > few:
             yield from _shelf(group, where).lendable()
         else:
             for entry in group.free:

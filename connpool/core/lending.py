@@ -23,9 +23,6 @@ from .timers import Timers
 from .waiting import Deadlines, Need
 from .where import Test, Where
 
-# How long a rotation may be for a conn to be taken out of its middle, whoever has found it there.
-FAR = 16
-
 # Seconds between two looks at whether those who hold conns are still there, while others wait.
 LOOKOUT = 1.0
 
@@ -63,6 +60,7 @@ class Lending:
         self._lookout = Lookout()
         self._alarms: Timers[Entry | Supply | Lookout] = Timers()
         self._deadlines = Deadlines()
+        self.few = index.FEW
         self._claiming: list[Need] = []  # those whose first may have a conn kept for him
         self._unclaimed: list[Entry] = []  # no longer kept for somebody who wants them whole
         self._tally = Tally()
@@ -100,11 +98,10 @@ class Lending:
             return filter.passes(entry.extra)
         return bool(self._shielded(filter, view(entry, now)))
 
-    @staticmethod
-    def _members_for(offer: Offer | None, filter: Test) -> Iterable[Entry]:
+    def _members_for(self, offer: Offer | None, filter: Test) -> Iterable[Entry]:
         """Those of an offer that may pass the filter, whatever their state."""
         if isinstance(filter, Where):
-            return index.passing(offer, filter)
+            return index.passing(offer, filter, self.few)
         return offer.members() if offer is not None else ()
 
     # -- lending -------------------------------------------------------------------------------
@@ -119,7 +116,7 @@ class Lending:
         if filter.__class__ is Where:
             if by is None and (entry := index.idle(offer, filter)) is not None:
                 return entry
-            lendable, filter = index.free(offer, filter), None  # who is found there passes
+            lendable, filter = index.free(offer, filter, self.few), None  # who is found passes
         else:
             lendable = offer.lendable()
         if by is not None:
@@ -182,8 +179,7 @@ class Lending:
         chosen: Entry = self._shielded(routing.choose, *args)
         return chosen
 
-    @staticmethod
-    def _lend(entry: Entry, filter: Any, who: Any, now: float, whole: bool = False) -> None:
+    def _lend(self, entry: Entry, filter: Any, who: Any, now: float, whole: bool = False) -> None:
         """Take a place of a listed entry; it goes to the end of the rotation, or leaves it.
 
         One that was looked up among many stays where it lies: to find it there would be a scan.
@@ -196,7 +192,7 @@ class Lending:
             entry.take_place(who, now)
         if free[0] is entry:
             free.popleft()
-        elif filter.__class__ is Where and len(free) > FAR:
+        elif filter.__class__ is Where and len(free) > 4 * self.few:
             return
         else:
             free.remove(entry)

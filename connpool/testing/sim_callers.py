@@ -51,7 +51,7 @@ class Callers(Backstage):
             self.tell(f"{caller} asks for {wished(caller, timeout)}")
         try:
             entry = self.core.take(
-                caller.resource, caller.method, caller.filter, caller.by, caller.who, now
+                caller.resource, caller.method, caller.test, caller.by, caller.who, now
             )
         except Exception as error:
             self.leave()
@@ -99,7 +99,7 @@ class Callers(Backstage):
         return Ticket(
             caller.resource,
             caller.method,
-            caller.filter,
+            caller.test,
             caller.by,
             caller.who,
             caller.arrived,

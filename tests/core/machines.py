@@ -11,9 +11,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack
 from typing import Any
-from unittest.mock import patch
 
 import attrs
 from hypothesis import HealthCheck, settings
@@ -31,8 +29,6 @@ from connpool.core import (
     State,
     Ticket,
     Work,
-    index,
-    lending,
 )
 from connpool.errors import Busy, CallError, Closed, PoolError
 from tests.core.bench import Bench
@@ -77,10 +73,8 @@ class Machine(RuleBasedStateMachine):
 
     def start(self, bench: Bench, *, indexed: bool = False) -> None:
         """Begin with a new core; with `indexed`, one that takes a few conns for many."""
-        self.limits = ExitStack()
         if indexed:
-            self.limits.enter_context(patch.object(index, "FEW", 0))
-            self.limits.enter_context(patch.object(lending, "FAR", 0))
+            bench.core.few = 0
         self.bench = bench
         self.failed = False  # then the end is not looked at
         self.tickets: list[Ticket] = []
@@ -296,11 +290,8 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Close, abandon, and let everything come back late: nothing is left of it."""
-        with self.limits:
-            if not self.failed:
-                self.finish()
-
-    def finish(self) -> None:
+        if self.failed:
+            return
         bench = self.bench
         told = bench.core.stats(bench.now).since_start
         assert (told.checkouts, told.lost) == (self.over, self.lost)

@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import ExitStack
 from functools import partial
 from typing import Any
-from unittest.mock import patch
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from connpool.conn import Reply
-from connpool.core import ANY, Entry, Pop, Standing, Ticket, Work, check_filter, index, lending
+from connpool.core import ANY, Entry, Pop, Standing, Ticket, Work, check_filter
 from connpool.core.candidates import lendable
 from connpool.errors import Busy, Closed, PoolError
 from tests.core.bench import Bench
@@ -72,11 +70,9 @@ class TwinMachine(RuleBasedStateMachine):
 
     @initialize(max_waiting=st.sampled_from((None, 3)))
     def begin(self, max_waiting: int | None) -> None:
-        self.limits = ExitStack()
-        self.limits.enter_context(patch.object(index, "FEW", 0))
-        self.limits.enter_context(patch.object(lending, "FAR", 0))
         self.data = Bench(max_waiting=max_waiting)
         self.plain = Bench(max_waiting=max_waiting)
+        self.data.core.few = 0
         self.pairs: list[tuple[Ticket, Ticket]] = []
         self.pops: list[tuple[Pop, Pop]] = []
 
@@ -230,9 +226,6 @@ class TwinMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from((0.5, 1.0, 2.0)))
     def wait(self, seconds: float) -> None:
         self.both(lambda bench, at: bench.at(bench.now + seconds))
-
-    def teardown(self) -> None:
-        self.limits.close()
 
 
 def attempt(act: Callable[[], Any]) -> Any:

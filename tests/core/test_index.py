@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from connpool.conn import Reply
-from connpool.core import ANY, Entry, Where, check_filter, index, lending
+from connpool.core import ANY, Entry, Where, check_filter, index
 from connpool.core.index import Index, Shelf
 from connpool.errors import FilterError, MethodError, NestedCall, PoolTimeout
 from tests.core.bench import Bench, error_of, granted, holder, queued
@@ -22,7 +22,6 @@ RED, BLUE = {"colour": "red"}, {"colour": "blue"}
 def indexed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few conns are taken for many."""
     monkeypatch.setattr(index, "FEW", 0)
-    monkeypatch.setattr(lending, "FAR", 0)
 
 
 def where(**items: Any) -> Where:
@@ -462,13 +461,13 @@ def test_of_too_many_keys_none_is_kept() -> None:
 def test_a_few_conns_are_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the order in which they lie, and nothing is kept."""
     monkeypatch.setattr(index, "FEW", 3)
-    monkeypatch.setattr(lending, "FAR", 3)
     bench, conns = painted("red", "blue", "red")
     assert conns[0].group is not None
     for _ in range(2):
         calls = [bench.ask(filter=RED_ONE) for _ in range(2)]
         assert [holder(call) for call in calls] == [conns[0], conns[2]]
-        assert queued(waiting := bench.ask(filter=RED_ONE))
+        waiting = bench.ask(filter=RED_ONE)
+        assert queued(waiting)
         bench.cancel(waiting)
         for call in calls:
             bench.answer(call)
