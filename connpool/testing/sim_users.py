@@ -164,7 +164,7 @@ class Users(Callers):
         if error is None and not any(card.conn is conn for card in live):
             self.ledger.fail(12, f"route to {resource!r} gave what is not there: {conn!r}")
         if isinstance(by, sticky) and error is None:
-            self._check_stuck((resource, method, filter, by.key), live, conn)
+            self._check_stuck((resource, method, check_filter(filter), by.key), live, conn)
         return conn
 
     def _check_stuck(self, key: Any, live: list[Card], conn: Any) -> None:
