@@ -108,7 +108,7 @@ class AsyncCheckouts(AsyncSupplies):
         Parameters:
             resource: what to talk to.
             method: only conns that have it; None: any.
-            filter: only conns for whose `Info` this is true.
+            filter: only conns that pass, as for `call`.
             timeout: seconds to wait for a conn; 0: not at all; None: for ever; default: the pool's.
             shared: False: nobody else uses the conn meanwhile, whatever its capacity; True: one of
                 the places of its capacity.

@@ -132,7 +132,9 @@ class AsyncPool(AsyncCheckouts):
             resource: what to talk to.
             method: one of the methods of its conns.
             payload: goes to `conn.call` as it is.
-            filter: only conns for whose `Info` this is true are considered.
+            filter: only conns that pass are considered: a function of a conn's `Info`, which is run
+                on one free conn after the other until one passes; or a mapping of what its `extra`
+                must have, as in ``{"region": "eu"}``, by which conns are looked up.
             timeout: seconds this caller may wait for a conn, however often the call moves; 0: not
                 at all; None: for ever; default: the pool's.  The call itself is not timed.
             by: how to choose among free conns; default: the least expected wait.
@@ -274,7 +276,7 @@ class AsyncPool(AsyncCheckouts):
             resource: whose conns.
             fn: called with the `Info` of each, gives a dict of changes.  Short, and it may not
                 call the pool.
-            filter: only conns for whose `Info` this is true.
+            filter: only conns that pass, as for `call`.
             changes: new values for extra, ttl, revive, methods or capacity.
 
         All matching conns are changed or, where anything is wrong or raises, none.  A ttl counts
@@ -308,7 +310,7 @@ class AsyncPool(AsyncCheckouts):
 
         Parameters:
             resource: whose conns.
-            filter: only conns for whose `Info` this is true.
+            filter: only conns that pass, as for `call`.
 
         All of them, or after the pool's timeout none (`PoolTimeout`).  Waits for running calls.
         """

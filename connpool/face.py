@@ -35,7 +35,7 @@ class Face(Driver):
         Parameters:
             resource: what to talk to.
             method: only conns that have it; None: any.
-            filter: only conns for whose `Info` this is true.
+            filter: only conns that pass, as for `call`.
             by: "round_robin" (the default), "random", "least_used", "least_wait", "two_choices",
                 `sticky(key)`, or a function that is given a list of live `Info` views and gives one
                 of them.
@@ -44,9 +44,10 @@ class Face(Driver):
         told when you are done, so a conn may close while you use it: be ready for `Closed`.
 
         Raises `ResourceError`, `MethodError` or `FilterError`; `PoolTimeout` where all are checked
-        out by somebody who has them for himself.  Never waits.  Takes the same time
-        with many conns, but for a filter and a function of yours, which are shown all of them, and
-        a key of `sticky` that is new; of many conns "least_used" and "least_wait" compare a few.
+        out by somebody who has them for himself.  Never waits.  Takes the same time with many
+        conns, but for functions of yours, which are shown all of them, a filter given as data that
+        many pass, and a key of `sticky` that is new; of many conns "least_used" and "least_wait"
+        compare a few.
         """
         if method is None:
             method = ANY
@@ -76,7 +77,7 @@ class Face(Driver):
 
         Parameters:
             resource: only conns to this one; None for all.
-            filter: only conns for whose `Info` this is true.
+            filter: only conns that pass, as for `call`.
 
         An error of the filter reaches the caller.  Never waits.
         """
@@ -91,7 +92,8 @@ class Face(Driver):
             id: what `init` or `put` gave.
             value: what to pin to it from now on.
 
-        Callers that wait with a filter are looked at anew.  Raises `IdError`.  Never waits.
+        Callers that wait with a filter are looked at anew; a mapping that is changed in place may
+        not be noticed.  Raises `IdError`.  Never waits.
         """
         with self._turn as now:
             return self._core.set_extra(id, value, now)

@@ -42,7 +42,9 @@ class Where(frozenset[tuple[Hashable, Any]]):
         return self.passes(info.extra)
 
     def __repr__(self) -> str:
-        return repr(dict(self))
+        # Sorted, or the same filter would read otherwise in each run.
+        items = sorted(f"{key!r}: {value!r}" for key, value in self)
+        return f"{{{', '.join(items)}}}"
 
 
 #: What becomes of it in the core.
