@@ -234,6 +234,17 @@ def test_a_new_extra_counts_at_once() -> None:
         bench.ask(filter=RED_ONE)
 
 
+def test_an_idle_conn_with_a_new_extra_is_lent_for_that_only() -> None:
+    """It has left the row of what it was before."""
+    bench, conns = painted("red", "red", "blue")
+    for _ in range(2):
+        bench.answer(bench.ask(filter=RED_ONE))
+    bench.extra(conns[0], BLUE)
+    assert holder(bench.ask(filter=RED_ONE)) is conns[1]
+    assert queued(bench.ask(filter=RED_ONE))
+    assert {holder(bench.ask(filter=BLUE_ONE)) for _ in range(2)} == {conns[0], conns[2]}
+
+
 def test_an_update_counts_at_once() -> None:
     """Of extras, and of methods with them."""
     bench, conns = painted("red", "blue")

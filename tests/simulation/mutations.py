@@ -13,6 +13,7 @@ SELDOM_SEEN = frozenset(
         "no busy resource ever gives way",
         "what expired during the pop is lent",
         "the pause goes on after success",
+        "who left the shelf for another extra stays in the row",
     }
 )
 
