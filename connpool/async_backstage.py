@@ -297,8 +297,6 @@ class AsyncBackstage(Face):
         self, resource: Hashable, method: Hashable, filter: Any, by: Any, now: float
     ) -> Entry | None:
         """A conn that is free, chosen as the caller says."""
-        if by is not None or (filter is not None and not callable(filter)):
-            self._check_choice(filter, by)
         core = self._core
         try:
             return core.take(resource, method, filter, by, self._current_task(), now)

@@ -13,14 +13,14 @@ import logging
 import sys
 import time
 from _thread import get_ident
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from types import TracebackType
 from typing import Any
 
 import anyio
 
 from .async_supplies import AsyncSupplies
-from .core import ANY, Entry, Outcome, Ticket, Timeout, of_check, of_lend, of_reset
+from .core import ANY, Entry, Filter, Outcome, Ticket, Timeout, of_check, of_lend, of_reset
 from .core.entry import RESETS
 from .driver import until
 from .errors import Closed
@@ -99,7 +99,7 @@ class AsyncCheckouts(AsyncSupplies):
         resource: Hashable,
         *,
         method: Hashable = None,
-        filter: Callable[[Any], Any] | None = None,
+        filter: Filter = None,
         timeout: Timeout = ...,
         shared: bool = False,
         by: Any = None,
@@ -111,7 +111,7 @@ class AsyncCheckouts(AsyncSupplies):
         Parameters:
             resource: what to talk to.
             method: only conns that have it; None: any.
-            filter: only conns for whose `Info` this is true.
+            filter: only conns that pass, as for `call`.
             timeout: seconds to wait for a conn; 0: not at all; None: for ever; default: the pool's.
             shared: False: nobody else uses the conn meanwhile, whatever its capacity; True: one of
                 the places of its capacity.
@@ -143,10 +143,10 @@ class AsyncCheckouts(AsyncSupplies):
         where = (frame.f_code, frame.f_lasti)
         if method is filter is by is None and timeout is ... and not shared:
             return Lease(self, resource, where)
-        self._check_choice(filter, by)
+        test = self._check_choice(filter, by)
         seconds = timeout if timeout is ... else self._seconds(timeout)
         lease = _ChoosyLease(self, resource, where)
-        lease._choose(method, filter, seconds, shared, by)
+        lease._choose(method, test, seconds, shared, by)
         return lease
 
     # -- beside the straight path --------------------------------------------------------------

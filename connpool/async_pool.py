@@ -21,6 +21,7 @@ from .async_checkouts import AsyncCheckouts
 from .conn import AsyncConn, Reply, check_conn, describe
 from .core import (
     POPPED,
+    Filter,
     Info,
     Pop,
     Revive,
@@ -121,7 +122,7 @@ class AsyncPool(AsyncCheckouts):
         method: Hashable,
         payload: Any = None,
         *,
-        filter: Callable[[Any], Any] | None = None,
+        filter: Filter = None,
         timeout: Timeout = ...,
         by: Any = None,
     ) -> Any:
@@ -131,7 +132,9 @@ class AsyncPool(AsyncCheckouts):
             resource: what to talk to.
             method: one of the methods of its conns.
             payload: goes to `conn.call` as it is.
-            filter: only conns for whose `Info` this is true are considered.
+            filter: only conns that pass are considered: a function of a conn's `Info`, which is run
+                on one free conn after the other until one passes; or a mapping of what its `extra`
+                must have, as in ``{"region": "eu"}``, by which conns are looked up.
             timeout: seconds this caller may wait for a conn, however often the call moves; 0: not
                 at all; None: for ever; default: the pool's.  The call itself is not timed.
             by: how to choose among free conns; default: the least expected wait.
@@ -152,6 +155,8 @@ class AsyncPool(AsyncCheckouts):
         if filter is None and by is None:
             entry = core.borrow(resource, method, who, started)
         else:
+            if by is not None or not callable(filter):
+                filter = self._check_choice(filter, by)
             entry = self._take(resource, method, filter, by, started)
         if entry is None:
             deadline = until(self._seconds(timeout), started)
@@ -256,7 +261,7 @@ class AsyncPool(AsyncCheckouts):
         resource: Hashable,
         fn: Callable[[Info], dict[str, Any]] | None = None,
         *,
-        filter: Callable[[Any], Any] | None = None,
+        filter: Filter = None,
         **changes: Any,
     ) -> int:
         """Change conns of a resource; gives how many.
@@ -265,17 +270,17 @@ class AsyncPool(AsyncCheckouts):
             resource: whose conns.
             fn: called with the `Info` of each, gives a dict of changes.  Short, and it may not
                 call the pool.
-            filter: only conns for whose `Info` this is true.
+            filter: only conns that pass, as for `call`.
             changes: new values for extra, ttl, revive, methods or capacity.
 
         All matching conns are changed or, where anything is wrong or raises, none.  A ttl counts
         from the conn's last init.  Waits for nothing.
         """
-        check_filter(filter)
+        test = check_filter(filter)
         if fn is not None and not callable(fn):
             raise TypeError(f"fn: expected a function of a conn's Info, got {show(fn)}")
         with self._turn as now:
-            return self._core.update(resource, fn, filter, changes, now)
+            return self._core.update(resource, fn, test, changes, now)
 
     async def pop(self, id: int, timeout: Timeout = ...) -> Any:
         """Take a conn out without closing it, and give it.
@@ -294,20 +299,18 @@ class AsyncPool(AsyncCheckouts):
             pop = self._core.pop([self._core.find(id, now)], self._whoami(), now)
         return (await self._popped(pop, seconds, now))[0]
 
-    async def pop_all(
-        self, resource: Hashable, filter: Callable[[Any], Any] | None = None
-    ) -> list[Any]:
+    async def pop_all(self, resource: Hashable, filter: Filter = None) -> list[Any]:
         """Take the conns of a resource out without closing them, and give them.
 
         Parameters:
             resource: whose conns.
-            filter: only conns for whose `Info` this is true.
+            filter: only conns that pass, as for `call`.
 
         All of them, or after the pool's timeout none (`PoolTimeout`).  Waits for running calls.
         """
-        check_filter(filter)
+        test = check_filter(filter)
         with self._turn as now:
-            found = self._core.search(resource, filter, now)
+            found = self._core.search(resource, test, now)
             pop = self._core.pop(found, self._whoami(), now)
         return await self._popped(pop, self._timeout, now)
 

@@ -28,6 +28,7 @@ from .core import (
     Options,
     Permit,
     Supply,
+    Test,
     check_by,
     check_filter,
     check_timeout,
@@ -40,6 +41,9 @@ logger = logging.getLogger("connpool")
 
 OnConnect = Callable[[Info], Any]
 OnDisconnect = Callable[[Info, str], Any]
+
+# How many filters given as data are remembered.
+MOST_WHERES = 10_000
 
 _numbers = itertools.count(1)
 
@@ -71,6 +75,7 @@ class Driver:
         options = {key: value for key, value in options.items() if value is not ...}
         self._options = Options(name=chosen, **options)
         self._timeout = self._options.timeout
+        self._wheres: dict[tuple[Any, ...], Test] = {}
         # Checkouts that the garbage collector has found before they were over.
         self._dropped: list[tuple[Any, Entry, Any, Any]] = []
         self._renew()
@@ -109,11 +114,22 @@ class Driver:
     def _seconds(self, timeout: Any) -> float:
         return self._timeout if timeout is ... else check_timeout(timeout)
 
-    @staticmethod
-    def _check_choice(filter: Any, by: Any) -> None:
-        check_filter(filter)
+    def _check_choice(self, filter: Any, by: Any) -> Test:
+        """Raise unless both make sense; gives the filter as the core knows it."""
         if by is not None:
             check_by(by)
+        if filter.__class__ is not dict:
+            return check_filter(filter)
+        # Written out anew for each call, most often; what it means is worked out once.
+        known = self._wheres
+        try:
+            return known[tuple(filter.items())]
+        except (KeyError, TypeError):
+            where = check_filter(filter)
+        if len(known) >= MOST_WHERES:
+            known.clear()
+        known[tuple(filter.items())] = where
+        return where
 
     # -- the ends of a call ---------------------------------------------------------------------
 

@@ -8,10 +8,10 @@ Invariant: nothing in here waits, and nothing in here runs a conn's code.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import Any
 
-from .core import ANY, Info, PoolStats, check_filter
+from .core import ANY, Filter, Info, PoolStats, check_filter
 from .core.report import report
 from .driver import Driver
 from .leases import place
@@ -27,7 +27,7 @@ class Face(Driver):
         resource: Hashable,
         *,
         method: Hashable = None,
-        filter: Callable[[Any], Any] | None = None,
+        filter: Filter = None,
         by: Any = None,
     ) -> Any:
         """Pick a live conn and give it, without a lease: for conns that many may share at once.
@@ -35,7 +35,7 @@ class Face(Driver):
         Parameters:
             resource: what to talk to.
             method: only conns that have it; None: any.
-            filter: only conns for whose `Info` this is true.
+            filter: only conns that pass, as for `call`.
             by: "round_robin" (the default), "random", "least_used", "least_wait", "two_choices",
                 `sticky(key)`, or a function that is given a list of live `Info` views and gives one
                 of them.
@@ -44,18 +44,19 @@ class Face(Driver):
         told when you are done, so a conn may close while you use it: be ready for `Closed`.
 
         Raises `ResourceError`, `MethodError` or `FilterError`; `PoolTimeout` where all are checked
-        out by somebody who has them for himself.  Never waits.  Takes the same time
-        with many conns, but for a filter and a function of yours, which are shown all of them, and
-        a key of `sticky` that is new; of many conns "least_used" and "least_wait" compare a few.
+        out by somebody who has them for himself.  Never waits.  Takes the same time with many
+        conns, but for functions of yours, which are shown all of them, a filter given as data that
+        many pass, and a key of `sticky` that is new; of many conns "least_used" and "least_wait"
+        compare a few.
         """
         if filter is None:
             conn = self._core.glance(resource, method, by, time.monotonic())
             if conn is not None:
                 return conn
-        self._check_choice(filter, by)
+        test = self._check_choice(filter, by)
         with self._turn as now:
             core = self._core
-            return core.route(resource, ANY if method is None else method, filter, by, now)
+            return core.route(resource, ANY if method is None else method, test, by, now)
 
     # -- questions -----------------------------------------------------------------------------
 
@@ -70,20 +71,18 @@ class Face(Driver):
         with self._turn as now:
             return self._core.info(id, now)
 
-    def infos(
-        self, resource: Hashable = None, filter: Callable[[Any], Any] | None = None
-    ) -> list[Info]:
+    def infos(self, resource: Hashable = None, filter: Filter = None) -> list[Info]:
         """Snapshots of the conns, alive or being revived.
 
         Parameters:
             resource: only conns to this one; None for all.
-            filter: only conns for whose `Info` this is true.
+            filter: only conns that pass, as for `call`.
 
         An error of the filter reaches the caller.  Never waits.
         """
-        check_filter(filter)
+        test = check_filter(filter)
         with self._turn as now:
-            return self._core.infos(filter, now, *(() if resource is None else (resource,)))
+            return self._core.infos(test, now, *(() if resource is None else (resource,)))
 
     def extra(self, id: int, value: Any) -> Any:
         """Replace what is pinned to a conn, and give the old value; atomic.
@@ -92,7 +91,8 @@ class Face(Driver):
             id: what `init` or `put` gave.
             value: what to pin to it from now on.
 
-        Callers that wait with a filter are looked at anew.  Raises `IdError`.  Never waits.
+        Callers that wait with a filter are looked at anew; a mapping that is changed in place may
+        not be noticed.  Raises `IdError`.  Never waits.
         """
         with self._turn as now:
             return self._core.set_extra(id, value, now)

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from types import CodeType
 from typing import Any
 
-from .core import ANY, Core, Entry, Info, Outcome, of_leaving
+from .core import ANY, Core, Entry, Info, Outcome, Test, of_leaving
 from .core.permits import Forsaken
 from .errors import show
 
@@ -35,7 +35,7 @@ class BaseLease:
 
     # What most do not ask for; who does has a lease of a class that can hold it.
     _method: Hashable = ANY
-    _filter: Callable[[Any], Any] | None = None
+    _filter: Test = None
     _timeout: Any = ...
     _whole: bool = True
     _by: Any = None
@@ -50,7 +50,7 @@ class BaseLease:
     def _choose(
         self,
         method: Hashable,
-        filter: Callable[[Any], Any] | None,
+        filter: Test,
         timeout: Any,
         shared: bool,
         by: Any,

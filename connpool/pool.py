@@ -22,6 +22,7 @@ from .conn import Conn, Reply, check_conn, describe
 from .core import (
     POPPED,
     Entry,
+    Filter,
     Info,
     Pop,
     Revive,
@@ -114,7 +115,7 @@ class Pool(Checkouts):
         method: Hashable,
         payload: Any = None,
         *,
-        filter: Callable[[Any], Any] | None = None,
+        filter: Filter = None,
         timeout: Timeout = ...,
         by: Any = None,
     ) -> Any:
@@ -124,7 +125,9 @@ class Pool(Checkouts):
             resource: what to talk to.
             method: one of the methods of its conns.
             payload: goes to `conn.call` as it is.
-            filter: only conns for whose `Info` this is true are considered.
+            filter: only conns that pass are considered: a function of a conn's `Info`, which is run
+                on one free conn after the other until one passes; or a mapping of what its `extra`
+                must have, as in ``{"region": "eu"}``, by which conns are looked up.
             timeout: seconds this caller may wait for a conn, however often the call moves; 0: not
                 at all; None: for ever; default: the pool's.  The call itself is not timed.
             by: how to choose among free conns; default: the least expected wait.
@@ -143,6 +146,8 @@ class Pool(Checkouts):
         if filter is None and by is None:
             entry = core.borrow(resource, method, who, started)
         else:
+            if by is not None or not callable(filter):
+                filter = self._check_choice(filter, by)
             entry = self._take(resource, method, filter, by, started)
         if entry is None:
             deadline = until(self._seconds(timeout), started)
@@ -174,8 +179,6 @@ class Pool(Checkouts):
         self, resource: Hashable, method: Hashable, filter: Any, by: Any, now: float
     ) -> Entry | None:
         """In a turn: a conn that is free, chosen as the caller says."""
-        if by is not None or (filter is not None and not callable(filter)):
-            self._check_choice(filter, by)
         self._lock()
         try:
             return self._core.take(resource, method, filter, by, get_ident(), now)
@@ -276,7 +279,7 @@ class Pool(Checkouts):
         resource: Hashable,
         fn: Callable[[Info], dict[str, Any]] | None = None,
         *,
-        filter: Callable[[Any], Any] | None = None,
+        filter: Filter = None,
         **changes: Any,
     ) -> int:
         """Change conns of a resource; gives how many.
@@ -285,17 +288,17 @@ class Pool(Checkouts):
             resource: whose conns.
             fn: called with the `Info` of each, gives a dict of changes.  Short, and it may not
                 call the pool.
-            filter: only conns for whose `Info` this is true.
+            filter: only conns that pass, as for `call`.
             changes: new values for extra, ttl, revive, methods or capacity.
 
         All matching conns are changed or, where anything is wrong or raises, none.  A ttl counts
         from the conn's last init.  Waits for nothing.
         """
-        check_filter(filter)
+        test = check_filter(filter)
         if fn is not None and not callable(fn):
             raise TypeError(f"fn: expected a function of a conn's Info, got {show(fn)}")
         with self._turn as now:
-            return self._core.update(resource, fn, filter, changes, now)
+            return self._core.update(resource, fn, test, changes, now)
 
     def pop(self, id: int, timeout: Timeout = ...) -> Any:
         """Take a conn out without closing it, and give it.
@@ -314,18 +317,18 @@ class Pool(Checkouts):
             pop = self._core.pop([self._core.find(id, now)], get_ident(), now)
         return self._popped(pop, seconds, now)[0]
 
-    def pop_all(self, resource: Hashable, filter: Callable[[Any], Any] | None = None) -> list[Any]:
+    def pop_all(self, resource: Hashable, filter: Filter = None) -> list[Any]:
         """Take the conns of a resource out without closing them, and give them.
 
         Parameters:
             resource: whose conns.
-            filter: only conns for whose `Info` this is true.
+            filter: only conns that pass, as for `call`.
 
         All of them, or after the pool's timeout none (`PoolTimeout`).  Waits for running calls.
         """
-        check_filter(filter)
+        test = check_filter(filter)
         with self._turn as now:
-            found = self._core.search(resource, filter, now)
+            found = self._core.search(resource, test, now)
             pop = self._core.pop(found, get_ident(), now)
         return self._popped(pop, self._timeout, now)
 

@@ -111,6 +111,7 @@ from .routing import check_by, sticky
 from .stats import Now, PoolStats, SinceStart, Stat
 from .supply import Supply
 from .waiting import ANY, QUEUED, Pop, Standing, Ticket
+from .where import Filter, Test, Where
 
 __all__ = [
     "ALARM",
@@ -121,6 +122,7 @@ __all__ = [
     "Backoff",
     "Core",
     "Entry",
+    "Filter",
     "Forsaken",
     "Info",
     "Now",
@@ -135,8 +137,10 @@ __all__ = [
     "Stat",
     "State",
     "Supply",
+    "Test",
     "Ticket",
     "Timeout",
+    "Where",
     "Work",
     "check_by",
     "check_filter",

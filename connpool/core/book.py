@@ -14,9 +14,11 @@ from ..conn import Description, method_names, places
 from ..errors import IdError, show
 from .candidates import Listing
 from .entry import COOLING, DRAINING, HOPEFUL, LIVE, OPENING, READY, REVIVING, Entry, Info, snapshot
+from .index import reindex
 from .leaving import Leaving
 from .options import check_changes, check_revive, check_ttl
 from .stats import Now, PoolStats
+from .where import Test
 
 
 class Book(Leaving):
@@ -31,6 +33,7 @@ class Book(Leaving):
         self.tick(now)
         entry = self._entry(id)
         old, entry.extra = entry.extra, value
+        reindex(entry)
         self._changed(entry, now)
         return old
 
@@ -38,7 +41,7 @@ class Book(Leaving):
         self,
         resource: Hashable,
         fn: Callable[[Info], Any] | None,
-        filter: Callable[[Any], Any] | None,
+        filter: Test,
         changes: dict[str, Any],
         now: float,
     ) -> int:
@@ -59,7 +62,9 @@ class Book(Leaving):
     def _apply(self, entry: Entry, wanted: dict[str, Any], now: float) -> None:
         group = entry.group
         assert group is not None
-        entry.extra = wanted.get("extra", entry.extra)
+        if "extra" in wanted:
+            entry.extra = wanted["extra"]
+            reindex(entry)
         entry.revive = wanted.get("revive", entry.revive)
         if "ttl" in wanted:
             entry.ttl = wanted["ttl"]
@@ -89,9 +94,7 @@ class Book(Leaving):
             raise IdError(f"pool {self.name!r} holds no conn {show(id)}", pool=self.name, id=id)
         return entry
 
-    def _members(
-        self, resource: Hashable, filter: Callable[[Any], Any] | None, now: float
-    ) -> list[Entry]:
+    def _members(self, resource: Hashable, filter: Test, now: float) -> list[Entry]:
         """The conns of a resource that pass the filter, alive or to be alive again."""
         listing = self._listings.get(resource)
         members = list(listing.members()) if listing is not None else []
@@ -106,9 +109,7 @@ class Book(Leaving):
         self.tick(now)
         return self._entry(id)
 
-    def search(
-        self, resource: Hashable, filter: Callable[[Any], Any] | None, now: float
-    ) -> list[Entry]:
+    def search(self, resource: Hashable, filter: Test, now: float) -> list[Entry]:
         """The conns of a resource that pass the filter."""
         self.tick(now)
         return self._members(resource, filter, now)
@@ -117,9 +118,7 @@ class Book(Leaving):
         """The picture of one conn."""
         return snapshot(self.find(id, now), now)
 
-    def infos(
-        self, filter: Callable[[Any], Any] | None, now: float, *resource: Hashable
-    ) -> list[Info]:
+    def infos(self, filter: Test, now: float, *resource: Hashable) -> list[Info]:
         """The pictures of all conns, or of those to one resource."""
         self.tick(now)
         found: Iterable[Entry]

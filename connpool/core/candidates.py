@@ -17,15 +17,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from itertools import chain, count, islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from ..conn import Description
-from ..errors import FilterError, MethodError, PoolError, ResourceError, show
-from .entry import HOPEFUL, LIVE, READY, Entry, State
+from .entry import LIVE, READY, Entry
 from .supply import Supply
-from .waiting import ANY, Line, Ticket
+from .waiting import ANY, Line
+
+if TYPE_CHECKING:
+    from .index import Index
 
 # How many heads of several groups' rotations are compared.  A bound, so that nothing scans.
 WINDOW = 8
@@ -38,7 +40,8 @@ class Group:
     """Entries that can serve the same requests, and the rotation of those that are free."""
 
     __slots__ = (
-        "askable", "free", "gate", "line", "listings", "members", "methods", "resource", "shut",
+        "askable", "free", "gate", "index", "line", "listings", "members", "methods", "resource",
+        "shut",
     )  # fmt: skip
 
     def __init__(
@@ -57,9 +60,12 @@ class Group:
         # one word, more than can be told at a glance.
         self.gate: Collection[Any] = SEVERAL
         self._open_gate()
+        self.index: Index | None = None  # of its members, once it is asked for
 
     def join(self, entry: Entry) -> None:
         """Put `entry` at the end of the rotation, unless it lies there already."""
+        if entry.away is not None:
+            entry.come_back()
         if entry.listed:
             return
         entry.listed = True
@@ -119,28 +125,33 @@ NOT_YET: Iterator[int] = iter(())
 class Offer:
     """What a resource offers for one method: the groups that have both."""
 
-    __slots__ = ("count", "free", "groups", "listing", "rotation", "turn")
+    __slots__ = ("count", "free", "groups", "listing", "only", "rotation", "turn")
 
     def __init__(self, listing: Listing) -> None:
         self.listing = listing
         self.count = NOT_YET  # whose turn it is
         self.groups: dict[Group, None] = {}
         self.rotation: deque[Group] = deque()
-        self.free: deque[Entry] | None = None  # of the only group, for the straight path
+        self.only: Group | None = None  # where there is one
+        self.free: deque[Entry] | None = None  # its rotation, for the straight path
         self.turn: int | None = None  # of round_robin; None until it has begun somewhere
 
     def add(self, group: Group) -> None:
         """`group` serves this too."""
         self.groups[group] = None
         self.rotation.append(group)
-        self.free = group.free if len(self.groups) == 1 else None
+        self._note_only()
 
     def remove(self, group: Group) -> None:
         """`group` has no members any more."""
         del self.groups[group]
         if group in self.rotation:
             self.rotation.remove(group)
-        self.free = next(iter(self.groups)).free if len(self.groups) == 1 else None
+        self._note_only()
+
+    def _note_only(self) -> None:
+        self.only = next(iter(self.groups)) if len(self.groups) == 1 else None
+        self.free = self.only.free if self.only is not None else None
 
     def roll(self, method: Hashable, rng: Callable[[], float]) -> Roll:
         """The live conns that have the method: called anew only when one has come or gone."""
@@ -158,6 +169,10 @@ class Offer:
         for group in self.groups:
             yield from group.members.values()
 
+    def size(self) -> int:
+        """How many they are."""
+        return sum(len(group.members) for group in self.groups)
+
     def candidates(self) -> Iterable[Entry]:
         """What lies in the rotations: the lendable ones, and some that are stale."""
         return self.free if self.free is not None else self.lendable()
@@ -167,10 +182,10 @@ class Offer:
         if self.free is not None:
             yield from _fresh(next(iter(self.groups)))
         else:
-            for group in self._heads():
+            for group in self.heads():
                 yield from _fresh(group)
 
-    def _heads(self) -> Iterator[Group]:
+    def heads(self) -> Iterator[Group]:
         """The groups that have a free conn, the longest idle head first among the first few.
 
         A group met with nothing to lend leaves the rotation, and tells the offer when it has
@@ -238,6 +253,8 @@ class Directory:
         entry.set_capacity(what.capacity)
         group.members[entry.id] = entry
         group.askable += entry.checks or entry.supply is not None
+        if group.index is not None:
+            group.index.add(entry)
         if entry.state in LIVE:
             self.tally(entry, 1)
 
@@ -247,6 +264,8 @@ class Directory:
         assert group is not None
         del group.members[entry.id]
         group.askable -= entry.checks or entry.supply is not None
+        if group.index is not None:
+            group.index.remove(entry)
         if entry.state in LIVE:
             self.tally(entry, -1)
         group.tidy()
@@ -303,54 +322,3 @@ class Directory:
                 if make and method not in listing.offers:
                     listing.offers[method] = Offer(listing)
                 yield listing.offers[method]
-
-
-Passes = Callable[[Callable[[Any], Any] | None, Entry], Any]
-
-
-def serves(entry: Entry, method: Hashable, states: frozenset[State]) -> bool:
-    """Whether `entry` is in one of `states` and has the method."""
-    group = entry.group
-    return (
-        entry.state in states and group is not None and (method is ANY or method in group.methods)
-    )
-
-
-def witness(offer: Offer | None, ticket: Ticket, passes: Passes, now: float) -> Entry | None:
-    """A conn that could serve the ticket now or later: the first found, or None."""
-    states = HOPEFUL if ticket.deadline > now else LIVE
-    for entry in offer.members() if offer is not None else ():
-        if entry.state in states and passes(ticket.filter, entry):
-            return entry
-    return None
-
-
-def refusal(listing: Listing | None, ticket: Ticket, pool: str, now: float) -> PoolError:
-    """Why nobody will ever serve the ticket: resource before method, method before filter."""
-    states = HOPEFUL if ticket.deadline > now else LIVE
-    any_offer = listing.offers.get(ANY) if listing is not None else None
-    known = [e for e in any_offer.members() if e.state in states] if any_offer else []
-    asked = {"pool": pool, "resource": ticket.resource}
-    error: PoolError
-    if not known:
-        error = ResourceError(f"pool {pool!r} has no open conn to {show(ticket.resource)}", **asked)
-    elif not (able := [e for e in known if serves(e, ticket.method, states)]):
-        methods = {method for entry in known if entry.group for method in entry.group.methods}
-        error = MethodError(
-            f"pool {pool!r}: of {len(known)} open to {show(ticket.resource)} no conn has the "
-            f"method {show(ticket.method)}; they have {', '.join(sorted(map(show, methods)))}",
-            **asked,
-            method=ticket.method,
-            methods=tuple(methods),
-        )
-    else:
-        error = FilterError(
-            f"pool {pool!r}: of {len(able)} open to {show(ticket.resource)} with the method "
-            f"{show(ticket.method)} no conn passes the filter {show(ticket.filter)}",
-            **asked,
-            method=ticket.method,
-            candidates=len(able),
-        )
-    last = listing.last_error if listing is not None else None
-    error.__cause__ = last or ticket.cause
-    return error

@@ -8,14 +8,19 @@ Invariant: a conn that is being asked is not lent; what comes back too late chan
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from ..errors import Closed
 from . import outcome
-from .entry import CHECKING, GONE, LIVE, OPENING, READY, Entry, State
+from .entry import CHECKING, COOLING, GONE, LIVE, OPENING, READY, Entry, State
 from .openings import Openings
 from .permits import Permit, Work
 from .supply import SPREAD, Supply
+
+# How soon the clockwork looks again at a conn whose idle time or ping is over, but which is in use
+# or may not leave: often enough, and never a busy loop.
+DOZE = 1.0
 
 
 class Care(Openings):
@@ -130,3 +135,21 @@ class Care(Openings):
         """When an idle conn is next to be asked: spread, so that not all are asked at once."""
         if entry.supply is not None:
             entry.ping_at = now + entry.supply.ping_interval * (1 - SPREAD * self._rng())
+
+
+def next_alarm(entry: Entry, now: float) -> float:
+    """When the clockwork is to look at `entry` next: inf for never."""
+    if entry.permit is not None:
+        due = entry.permit.due if entry.permit.due > now else math.inf
+        return min(due, entry.expires) if entry.state is CHECKING else due
+    if entry.state is COOLING:
+        return min(entry.expires, entry.rest_until)
+    if entry.state is not READY:
+        return math.inf
+    if entry.supply is None:
+        return entry.expires
+    # One that is used meanwhile is asked again when the alarm rings, and sets it anew.
+    rest = entry.supply.max_idle
+    idle = max(entry.idle_since + rest, now + max(DOZE, rest / 4))
+    ping = max(entry.ping_at, now + DOZE) if entry.checks else math.inf
+    return min(entry.expires, idle, ping)

@@ -15,12 +15,14 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from ..errors import NestedCall, PoolClosed, PoolError, PoolFull, PoolTimeout, show
-from .candidates import Listing, Offer, refusal, witness
+from .candidates import Listing, Offer
 from .entry import LIVE, READY, Entry, release_claim
 from .lending import LOOKOUT, Lending
+from .prospects import refusal, witness
 from .report import summary
 from .supply import Supply
 from .waiting import ANY, FAILED, GRANTED, QUEUED, Need, Standing, Ticket
+from .where import Where
 
 
 class Desk(Lending):
@@ -116,15 +118,16 @@ class Desk(Lending):
         self, listing: Listing | None, offer: Offer | None, ticket: Ticket, now: float
     ) -> Entry | Supply | None:
         """What can still come and would serve the ticket: a conn, or else a supply of such."""
-        found = witness(offer, ticket, lambda f, e: self._passes(f, e, now), now)
+        among = self._members_for(offer, ticket.filter)
+        found = witness(among, ticket, lambda f, e: self._passes(f, e, now), now)
         supply = listing.supply if listing is not None else None
         if found is not None or supply is None or ticket.deadline <= now:
             return found
-        made = offer.members() if ticket.filter is not None and offer is not None else ()
+        told = ticket.filter is None or isinstance(ticket.filter, Where)
+        made = offer.members() if offer is not None and not told else ()
         if any(entry.supply is supply for entry in made):
             return None  # another of their kind would not pass either
-        any_method = ticket.method is ANY
-        return supply if supply.may_serve(ticket.method, any_method=any_method) else None
+        return supply if _may_make(supply, ticket) else None
 
     def _demand(self, listing: Listing, now: float) -> None:
         """Somebody has begun to wait where a supply can open one more."""
@@ -144,11 +147,10 @@ class Desk(Lending):
         supply = self._listings[ticket.resource].supply
         if ticket.who is None:
             return
-        any_method = ticket.method is ANY
-        if supply and supply.brings_more and supply.may_serve(ticket.method, any_method=any_method):
+        if supply and supply.brings_more and _may_make(supply, ticket):
             return
         mine = False
-        for entry in offer.members():
+        for entry in self._members_for(offer, ticket.filter):
             if self._passes(ticket.filter, entry, now):
                 if not _is_own(entry, ticket):
                     return
@@ -287,9 +289,9 @@ class Desk(Lending):
         assert group is not None
         needs: Collection[Need]
         if len(group.listings) == 1:
-            needs = group.listings[0].line.needs.values()
+            needs = group.listings[0].line.fitting(entry.extra)
         else:
-            needs = [n for listing in group.listings for n in listing.line.needs.values()]
+            needs = [n for listing in group.listings for n in listing.line.fitting(entry.extra)]
         if len(needs) > 1:
             needs = sorted(needs, key=lambda need: need.tickets[0].order)
         for need in tuple(needs):
@@ -343,6 +345,12 @@ def _is_own(entry: Entry, ticket: Ticket) -> bool:
     if ticket.whole or entry.state not in LIVE:  # all its users have to leave first
         return entry.held_by(ticket.who)
     return entry.in_use >= entry.capacity and entry.held_by_only(ticket.who)
+
+
+def _may_make(supply: Supply, ticket: Ticket) -> bool:
+    """Whether the supply may make a conn that would serve the ticket."""
+    any_method = ticket.method is ANY
+    return supply.may_serve(ticket.method, any_method=any_method, filter=ticket.filter)
 
 
 def _maybe_own(hope: Entry | Supply, who: Any) -> bool:

@@ -23,6 +23,7 @@ from .stats import Stat
 if TYPE_CHECKING:
     from ..conn import Description
     from .candidates import Group
+    from .index import Shelf
     from .permits import Permit
     from .supply import Supply
     from .waiting import Need, Pop
@@ -61,10 +62,6 @@ MOVES: Mapping[State, frozenset[State]] = MappingProxyType(
 LIVE = frozenset({READY, COOLING, CHECKING})
 HOPEFUL = LIVE | {REVIVING}
 
-# How soon the clockwork looks again at a conn whose idle time or ping is over, but which is in use
-# or may not leave: often enough, and never a busy loop.
-DOZE = 1.0
-
 
 @attrs.define(eq=False)
 class Trouble:
@@ -94,6 +91,7 @@ class Entry:
     capacity: int = 1
     in_use: int = 0
     listed: bool = False  # lies in the rotation of its group, perhaps no longer rightly
+    away: list[Shelf] | None = None  # where it was looked for and was not free
     user: Any = None  # who took a place last
     users: list[Any] | None = None  # who holds the places, where there are several
     since: float = 0.0  # when a place was last taken
@@ -151,6 +149,19 @@ class Entry:
         self.whole = True
         if self.users is not None:
             self.users = [who] * self.capacity
+
+    def come_back(self) -> None:
+        """It has a free place again: tell those that have looked for it in vain."""
+        for shelf in self.away or ():
+            shelf.put(self)
+        self.away = None
+        self.see_whether_quick()
+
+    def stay_away(self, *shelves: Shelf) -> None:
+        """These have looked for it in vain, or it lies in the rotation though it is lent: when it
+        is free again there is more to do than to put it back."""
+        self.away = [*(self.away or ()), *shelves]
+        self.quick = False
 
     def leave_place(self, who: Any) -> None:
         """One user less."""
@@ -213,8 +224,9 @@ class Entry:
 
     @property
     def plain(self) -> bool:
-        """It has one place, and nothing went wrong since it last answered a call."""
-        return self.users is None and self.trouble is None
+        """It has one place, nothing went wrong since it last answered a call, and nobody has looked
+        for it since in vain."""
+        return self.users is None and self.trouble is None and self.away is None
 
     def set_capacity(self, capacity: int) -> None:
         """Change how many places there are; who has one keeps it, and who has all has all."""
@@ -273,24 +285,6 @@ def release_claim(entry: Entry) -> None:
     if entry.claim is not None:
         entry.claim.claim = None
         entry.claim = None
-
-
-def next_alarm(entry: Entry, now: float) -> float:
-    """When the clockwork is to look at `entry` next: inf for never."""
-    if entry.permit is not None:
-        due = entry.permit.due if entry.permit.due > now else math.inf
-        return min(due, entry.expires) if entry.state is CHECKING else due
-    if entry.state is COOLING:
-        return min(entry.expires, entry.rest_until)
-    if entry.state is not READY:
-        return math.inf
-    if entry.supply is None:
-        return entry.expires
-    # One that is used meanwhile is asked again when the alarm rings, and sets it anew.
-    rest = entry.supply.max_idle
-    idle = max(entry.idle_since + rest, now + max(DOZE, rest / 4))
-    ping = max(entry.ping_at, now + DOZE) if entry.checks else math.inf
-    return min(entry.expires, idle, ping)
 
 
 @attrs.frozen

@@ -60,7 +60,7 @@ class Leasing(Book):
                 return entry
         chosen = self._choose(offer, method, filter, by, now, whole)
         if chosen is not None:
-            self._lend(chosen, who, now, whole)
+            self._lend(chosen, filter, who, now, whole)
         return chosen
 
     def begin_leasing(self, now: float) -> None:

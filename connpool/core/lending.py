@@ -10,10 +10,10 @@ cannot call the pool it serves.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
-from . import routing
+from . import index, routing
 from .candidates import WINDOW, Directory, Offer, lendable
 from .entry import READY, Entry, view
 from .permits import ALARM
@@ -21,6 +21,7 @@ from .stats import Tally
 from .supply import Supply
 from .timers import Timers
 from .waiting import Deadlines, Need
+from .where import Test, Where
 
 # Seconds between two looks at whether those who hold conns are still there, while others wait.
 LOOKOUT = 1.0
@@ -51,6 +52,7 @@ class Lending:
         "arrivals",
         "closed",
         "due",
+        "few",
         "in_turn",
         "leasing",
         "name",
@@ -85,6 +87,7 @@ class Lending:
         self._lookout = Lookout()
         self._alarms: Timers[Entry | Supply | Lookout] = Timers()
         self._deadlines = Deadlines()
+        self.few = index.FEW
         self._claiming: list[Need] = []  # those whose first may have a conn kept for him
         self._unclaimed: list[Entry] = []  # no longer kept for somebody who wants them whole
         self._tally = Tally()
@@ -115,8 +118,18 @@ class Lending:
             self.shielded = None
             self.due = due
 
-    def _passes(self, filter: Callable[[Any], Any] | None, entry: Entry, now: float) -> bool:
-        return filter is None or bool(self._shielded(filter, view(entry, now)))
+    def _passes(self, filter: Test, entry: Entry, now: float) -> bool:
+        if filter is None:
+            return True
+        if isinstance(filter, Where):
+            return filter.passes(entry.extra)
+        return bool(self._shielded(filter, view(entry, now)))
+
+    def _members_for(self, offer: Offer | None, filter: Test) -> Iterable[Entry]:
+        """Those of an offer that may pass the filter, whatever their state."""
+        if isinstance(filter, Where):
+            return index.passing(offer, filter, self.few)
+        return offer.members() if offer is not None else ()
 
     # -- lending -------------------------------------------------------------------------------
 
@@ -127,14 +140,20 @@ class Lending:
 
         Who wants a `whole` one may have to be shown every conn that has a free place.
         """
+        if filter.__class__ is Where:
+            if by is None and (entry := index.idle(offer, filter)) is not None:
+                return entry
+            lendable, filter = index.free(offer, filter, self.few), None  # who is found passes
+        else:
+            lendable = offer.lendable()
         if by is not None:
-            free = [e for e in offer.lendable() if not (whole and e.in_use)]
+            free = [e for e in lendable if not (whole and e.in_use)]
             passing = [e for e in free if self._passes(filter, e, now)]
             return self._route(by, passing, method, offer, now) if passing else None
         shared: list[Entry] = []
         most = math.inf if whole else WINDOW
         if filter is None:
-            found = self._first_idle(offer, shared, most)
+            found = self._first_idle(lendable, shared, most)
         else:
             found = self._shielded(self._first_passing, offer, filter, shared, most, now)
         if found is None and shared and not whole:
@@ -142,10 +161,10 @@ class Lending:
         return found
 
     @staticmethod
-    def _first_idle(offer: Offer, shared: list[Entry], most: float) -> Entry | None:
+    def _first_idle(lendable: Iterable[Entry], shared: list[Entry], most: float) -> Entry | None:
         """A conn that nobody uses: none is expected to be free sooner.  Those met on the way that
         have but a free place are gathered, as many as a choice is made among."""
-        for entry in offer.lendable():
+        for entry in lendable:
             if not entry.in_use:
                 return entry
             shared.append(entry)
@@ -187,19 +206,24 @@ class Lending:
         chosen: Entry = self._shielded(routing.choose, *args)
         return chosen
 
-    @staticmethod
-    def _lend(entry: Entry, who: Any, now: float, whole: bool = False) -> None:
-        """Take a place of a listed entry; it goes to the end of the rotation, or leaves it."""
+    def _lend(self, entry: Entry, filter: Any, who: Any, now: float, whole: bool = False) -> None:
+        """Take a place of a listed entry; it goes to the end of the rotation, or leaves it.
+
+        One that was looked up among many stays where it lies: to find it there would be a scan.
+        """
         assert entry.group is not None
         free = entry.group.free
-        if free[0] is entry:
-            free.popleft()
-        else:
-            free.remove(entry)
         if whole:
             entry.take_all(who, now)
         else:
             entry.take_place(who, now)
+        if free[0] is entry:
+            free.popleft()
+        elif filter.__class__ is Where and len(free) > 4 * self.few:
+            entry.stay_away()
+            return
+        else:
+            free.remove(entry)
         entry.listed = entry.in_use < entry.capacity
         if entry.listed:
             free.append(entry)

@@ -16,7 +16,7 @@ from typing import Any
 from ..conn import Description
 from ..errors import PoolClosed, show
 from . import outcome, revive
-from .care import Care
+from .care import Care, next_alarm
 from .entry import (
     COOLING,
     DRAINING,
@@ -29,7 +29,6 @@ from .entry import (
     Info,
     State,
     move,
-    next_alarm,
     snapshot,
 )
 from .lending import LOOKOUT, Lookout
@@ -298,8 +297,8 @@ class Life(Care):
         """
         entry.reason = reason or entry.reason
         if entry.permit is not None:
-            return
-        if entry.popper is not None:
+            pass  # one step at a time: it goes on when the permit is back
+        elif entry.popper is not None:
             if not entry.in_use:
                 self._count_popped(entry.popper, now)
         elif entry.open:

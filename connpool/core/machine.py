@@ -16,15 +16,13 @@ from typing import Any
 
 from ..errors import PoolClosed, PoolError
 from . import outcome, revive
-from .candidates import WINDOW, Offer, Roll, refusal
-from .entry import (
-    READY,
-    Entry,
-    view,
-)
+from .candidates import WINDOW, Offer, Roll
+from .entry import LIVE, READY, Entry, view
+from .prospects import refusal
 from .routing import COMPARING, GLANCES, assumed_mean, some, sticky
 from .straight import Straight
 from .waiting import GRANTED, OVER, QUEUED, Ticket
+from .where import Where
 
 NEVER = -math.inf
 
@@ -78,11 +76,13 @@ class Core(Straight):
                 return entry
         chosen = self._choose(offer, method, filter, by, now)
         if chosen is not None:
-            self._lend(chosen, who, now)
+            self._lend(chosen, filter, who, now)
         return chosen
 
     def _head_passes(self, filter: Any, entry: Entry, who: Any, now: float) -> Any:
         """`_shielded` and `view` once more, for the one conn that most filters need to see."""
+        if filter.__class__ is Where:
+            return False  # those that pass are looked up: see `_choose`
         shown = entry.view
         if shown is None:
             shown = view(entry, now)
@@ -115,7 +115,7 @@ class Core(Straight):
             raise self._refuse_route(resource, method, filter, now)
         roll = called.entries
         if filter is not None:
-            roll = [entry for entry in roll if self._passes(filter, entry, now)]
+            roll = self._live_passing(offer, roll, filter, now)
             if not roll:
                 raise self._refuse_route(resource, method, filter, now)
             return self._other(offer, roll, method, by, now).conn
@@ -124,6 +124,13 @@ class Core(Straight):
             return self._other(offer, roll, method, by, now).conn if conn is None else conn
         chosen = self._pick(called, method, by, now)
         return (self._other(offer, roll, method, by, now) if chosen.whole else chosen).conn
+
+    def _live_passing(
+        self, offer: Offer, roll: list[Entry], filter: Any, now: float
+    ) -> list[Entry]:
+        if filter.__class__ is Where:
+            return [entry for entry in self._members_for(offer, filter) if entry.state in LIVE]
+        return [entry for entry in roll if self._passes(filter, entry, now)]
 
     def _other(
         self, offer: Offer, roll: list[Entry], method: Hashable, by: Any, now: float

@@ -242,5 +242,5 @@ def _callers(listing: Listing, supply: Supply) -> int:
     return sum(
         need.size
         for need in listing.line.needs.values()
-        if supply.methods is None or need.method is ANY or need.method in supply.methods
+        if supply.may_serve(need.method, any_method=need.method is ANY, filter=need.filter)
     )

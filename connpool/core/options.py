@@ -7,6 +7,7 @@ came.  Refuses to know what the values are for.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from types import EllipsisType
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ import attrs
 from ..conn import seconds
 from ..errors import show
 from .revive import Backoff
+from .where import Test, Where
 
 #: Seconds, None for no limit, `...` for what the pool was told.
 Timeout = float | None | EllipsisType
@@ -40,10 +42,24 @@ def check_timeout(timeout: Any) -> float:
     return math.inf if timeout is None else seconds(timeout, "timeout", infinite=True)
 
 
-def check_filter(filter: Any) -> None:
-    """A filter: a function of a conn's Info."""
-    if filter is not None and not callable(filter):
-        raise TypeError(f"filter: expected a function of a conn's Info, got {show(filter)}")
+def check_filter(filter: Any) -> Test:
+    """A filter: a function of a conn's Info, or a mapping of what its extra must have.
+
+    An empty mapping asks for nothing, and is no filter.
+    """
+    if filter is None or callable(filter):
+        return filter  # type: ignore[no-any-return]
+    if not isinstance(filter, Mapping):
+        raise TypeError(
+            "filter: expected a function of a conn's Info, or a mapping of what its extra must "
+            f"have, got {show(filter)}"
+        )
+    try:
+        return Where(filter.items()) or None
+    except TypeError:
+        raise TypeError(
+            f"filter: expected hashable values in a mapping, got {show(filter)}"
+        ) from None
 
 
 def check_limit(value: Any, what: str, *, least: int = 1) -> int | None:

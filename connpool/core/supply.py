@@ -18,6 +18,7 @@ from ..conn import seconds
 from ..errors import show
 from .options import check_limit, check_revive, check_ttl
 from .revive import Backoff, advice, after_failure
+from .where import Test, Where
 
 # While somebody waits, pauses between attempts grow no longer than this many seconds: the caller's
 # patience is 30 by default, and a server that is back should not find everybody gone.
@@ -113,8 +114,11 @@ class Supply:
         self.min_size, self.max_size = min_size, max_size
         self.owed = min(self.owed, max_size)
 
-    def may_serve(self, method: Hashable, *, any_method: bool) -> bool:
-        """Whether one more of its conns would have the method, as far as is known."""
+    def may_serve(self, method: Hashable, *, any_method: bool, filter: Test = None) -> bool:
+        """Whether one more of its conns would have the method, as far as is known, and would pass a
+        filter that is given as data."""
+        if isinstance(filter, Where) and not filter.passes(self.extra):
+            return False
         return self.hopeful and (any_method or self.methods is None or method in self.methods)
 
     @property

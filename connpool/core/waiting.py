@@ -14,12 +14,14 @@ import enum
 import heapq
 import math
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Collection, Hashable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from .sieve import Sieve
 from .timers import SLACK
+from .where import Test, Where
 
 if TYPE_CHECKING:
     from .candidates import Listing
@@ -70,7 +72,7 @@ class Ticket:
         self,
         resource: Hashable,
         method: Hashable = ANY,
-        filter: Callable[[Any], Any] | None = None,
+        filter: Any = None,
         by: Any = None,
         who: Any = None,
         arrived: float = 0.0,
@@ -81,7 +83,7 @@ class Ticket:
     ) -> None:
         self.resource = resource
         self.method = method
-        self.filter = filter
+        self.filter: Test = filter
         self.by = by
         self.who = who
         self.arrived = arrived
@@ -130,19 +132,22 @@ class Need:
     when it comes to the front, or when such ones outnumber the others.
     """
 
-    __slots__ = ("claim", "filter", "listing", "method", "size", "tickets", "whole", "witness")
+    __slots__ = (
+        "claim", "filter", "key", "listing", "method", "size", "tickets", "whole", "witness",
+    )  # fmt: skip
 
     def __init__(
         self,
         listing: Listing,
         method: Hashable,
-        filter: Callable[[Any], Any] | None,
+        filter: Test,
         whole: bool = False,
     ) -> None:
         self.listing = listing
         self.method = method
-        self.filter = filter
+        self.filter: Test = filter
         self.whole = whole
+        self.key = (method, filter if filter.__class__ is Where else id(filter), whole)
         self.claim: Entry | None = None
         self.witness: Entry | Supply | None = None
         self.tickets: deque[Ticket] = deque()
@@ -171,13 +176,15 @@ class Need:
 class Line:
     """All that wait for one resource.
 
-    Keyed by the filter's identity, not its hash or equality, which are the user's code.
+    Keyed by the filter's identity, not its hash or equality, which are the user's code; one that is
+    data by what it says.
     """
 
-    __slots__ = ("needs",)
+    __slots__ = ("needs", "sieve")
 
     def __init__(self) -> None:
-        self.needs: dict[tuple[Hashable, int, bool], Need] = {}
+        self.needs: dict[tuple[Hashable, Hashable, bool], Need] = {}
+        self.sieve: Sieve | None = None  # while one of them has a filter given as data
 
     def __iter__(self) -> Iterator[Need]:
         return iter(tuple(self.needs.values()))
@@ -191,13 +198,25 @@ class Line:
 
     def find(self, ticket: Ticket) -> Need | None:
         """The need of those who already wait for the same as `ticket`."""
-        return self.needs.get((ticket.method, id(ticket.filter), ticket.whole))
+        filter = ticket.filter
+        wanted = filter if filter.__class__ is Where else id(filter)
+        return self.needs.get((ticket.method, wanted, ticket.whole))
+
+    def fitting(self, extra: Any) -> Collection[Need]:
+        """The needs that a conn with this extra may serve, as far as their filters are data."""
+        return self.needs.values() if self.sieve is None else self.sieve.fitting(extra)
 
     def open(self, ticket: Ticket, listing: Listing, witness: Entry | Supply) -> Need:
         """A need for what `ticket` asks for; nobody waits for the same yet."""
         need = Need(listing, ticket.method, ticket.filter, ticket.whole)
         need.witness = witness
-        self.needs[ticket.method, id(ticket.filter), ticket.whole] = need
+        self.needs[need.key] = need
+        if self.sieve is not None:
+            self.sieve.add(need)
+        elif need.filter.__class__ is Where:
+            self.sieve = Sieve()
+            for other in self.needs.values():
+                self.sieve.add(other)
         return need
 
     def leave(self, ticket: Ticket, standing: Standing) -> None:
@@ -214,7 +233,9 @@ class Line:
 
     def close(self, need: Need) -> None:
         """Nobody has this need any more."""
-        del self.needs[need.method, id(need.filter), need.whole]
+        del self.needs[need.key]
+        if self.sieve is not None and self.sieve.remove(need):
+            self.sieve = None
 
 
 class Deadlines:

@@ -70,9 +70,9 @@ class Callers(Backstage):
         """A place without a turn, or else in one."""
         asked, who, now = (caller.resource, caller.method), caller.who, self.now
         entry = None
-        if caller.filter is None and caller.by is None:
+        if caller.test is None and caller.by is None:
             entry = self.core.borrow(*asked, who, now)
-        return entry or self.core.take(*asked, caller.filter, caller.by, who, now)
+        return entry or self.core.take(*asked, caller.test, caller.by, who, now)
 
     def _phase(self, caller: Caller, phase: str) -> None:
         caller.phase = phase
@@ -100,7 +100,7 @@ class Callers(Backstage):
         return Ticket(
             caller.resource,
             caller.method,
-            caller.filter,
+            caller.test,
             caller.by,
             caller.who,
             caller.arrived,

@@ -9,7 +9,7 @@ a card looks at its entry, it is to compare.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..conn import Description
@@ -28,6 +28,7 @@ class Source:
     def __init__(self, supply: Supply, now: float) -> None:
         self.supply = supply
         self.resource = supply.resource
+        self.extra = supply.extra
         self.min_size, self.max_size = supply.min_size, supply.max_size
         self.cards: set[Card] = set()  # those that take one of its places
         self.methods: frozenset[Hashable] | None = None  # of the last one born
@@ -62,6 +63,11 @@ class Source:
         """Whether another one of its conns would have the method, as far as is known."""
         known = self.methods is None or method is ANY or method in self.methods
         return known and not self.over
+
+    def may_make_for(self, caller: Caller) -> bool:
+        """The same, and would pass his filter, where that can be told from what it pins to them."""
+        told = isinstance(caller.filter, Mapping)
+        return self.may_serve(caller.method) and (not told or passes(caller.filter, self))
 
 
 class Card:
@@ -177,9 +183,13 @@ class Card:
         return not self.holders if caller.whole else len(self.holders) < self.capacity
 
 
-def passes(filter: Callable[[Any], Any], card: Card) -> bool:
+def passes(filter: Any, card: Card | Source) -> bool:
     """Whether a conn passes a filter; one that raises lets nothing pass."""
     try:
+        if isinstance(filter, Mapping):
+            extra = card.extra
+            same = [key in extra and extra[key] == value for key, value in filter.items()]
+            return isinstance(extra, Mapping) and all(same)
         return bool(filter(card))
     except Exception:
         return False

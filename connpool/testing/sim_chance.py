@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from ..core import ANY, Backoff, sticky
+from ..core import ANY, Backoff, Filter, sticky
 from .sim_backstage import Deed, Habits
 from .sim_conns import AskedPeer, Peer, is_echo
 from .sim_engine import Setup
@@ -23,7 +23,10 @@ T = TypeVar("T")
 
 RESOURCES = ("a", "b", "c")
 METHODS = (("m",), ("m",), ("n",), ("m", "n"))
-EXTRAS = (None, None, "red", "bad")
+LARGE_RED = {"colour": "red", "size": 1}
+LARGE_BLUE = {"colour": "blue", "size": 1}
+SMALL_BLUE = {"colour": "blue", "size": 0}
+EXTRAS = (None, "red", "bad", LARGE_RED, LARGE_RED, LARGE_BLUE, SMALL_BLUE)
 TTLS = (None, None, None, 0.25, 2.0, 6.0)
 REVIVES = (False, True, True, "force")
 LENGTHS = (0.0, 0.125, 0.125, 0.25, 0.25, 0.5, 1.0, 3.0)
@@ -69,7 +72,9 @@ def is_wide(info: Any) -> bool:
 # Calls from inside calls from inside calls.
 DEEPEST = 2
 
-FILTERS = (is_red, is_even, is_even, raises_on_bad)
+RED, LARGE, BLUE = {"colour": "red"}, {"size": 1}, {"size": 1, "colour": "blue"}
+HARMLESS: Sequence[Filter] = (is_red, is_even, RED, LARGE, BLUE)
+FILTERS = (*HARMLESS, is_even, RED, raises_on_bad)
 BYS = ("least_wait", "round_robin", "random", "least_used", "two_choices", picks_last)
 
 
@@ -107,6 +112,7 @@ def draw_setup(seed: int) -> Setup:
         timeout=8.0,
         backoff=Backoff(first=first, most=most, jitter=jitter),
         lags=dice.chance(0.5),
+        few=dice.pick((0, 0, 1, 4)),
     )
 
 
@@ -256,7 +262,7 @@ class Draw:
                 {"capacity": 1 + dice.below(3)},
             )
         )
-        filter = dice.pick(FILTERS) if dice.chance(0.3) else None
+        filter: Filter = dice.pick(FILTERS) if dice.chance(0.3) else None
         if "capacity" in changes:
             filter = is_wide
         return (dice.pick(self.resources), filter, changes)
@@ -270,7 +276,7 @@ class Draw:
         return (self.dice.below(6), self._patience())
 
     def _pop_all(self) -> Any:
-        filter = self.dice.pick(FILTERS[:2]) if self.dice.chance(0.5) else None
+        filter = self.dice.pick(HARMLESS) if self.dice.chance(0.5) else None
         return (self.dice.pick(self.resources), filter, self._patience())
 
     def _pin(self) -> Any:
@@ -278,7 +284,7 @@ class Draw:
 
     def _route(self) -> Any:
         dice = self.dice
-        filter = dice.pick(FILTERS[:2]) if dice.chance(0.2) else None
+        filter = dice.pick(HARMLESS) if dice.chance(0.2) else None
         return (dice.pick(self.resources), dice.pick(("m", "n", ANY)), filter, self._by())
 
     def _drain(self) -> Any:

@@ -127,7 +127,7 @@ class Ending(Users):
             able = [card for card in ledger.cards.values() if card.able(caller)]
             others = [c for c in able if c.seen in LIVE and not ledger.is_own(c, caller)]
             source = ledger.sources.get(caller.resource)
-            made = source is not None and source.may_serve(caller.method)
+            made = source is not None and source.may_make_for(caller)
             room = not self._full() or (source is not None and ledger.gives_room(source))
             if others or ((made or not able) and room):
                 ledger.fail(3, f"{caller} never ends, {caller.phase}")

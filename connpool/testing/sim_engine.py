@@ -42,6 +42,8 @@ class Setup:
         max_size, max_waiting, max_connecting, connect_timeout, timeout, backoff: as for a pool.
         latency: seconds that a conn takes for what it gives plain.
         lags: whether the driver is late now and then.
+        few: how many conns of a kind are looked at one by one, and not looked up, for a filter
+            given as data.
     """
 
     seed: int = 0
@@ -54,6 +56,7 @@ class Setup:
     backoff: Backoff = attrs.field(factory=_backoff)
     latency: float = 0.0
     lags: bool = False
+    few: int = 4
 
     def options(self) -> Options:
         """The same, as a pool has it."""
@@ -79,6 +82,7 @@ class Engine:
         options = setup.options()
         self.patience = options.timeout
         self.core = Core(options, random.Random(setup.seed).random, lambda: self.me)
+        self.core.few = setup.few
         self.me: Any = None  # who asks at this moment
         self.ledger = Ledger(self.core, options)
         self.story = self.ledger.story = Story() if told else None

@@ -127,7 +127,7 @@ class Line(Conduct):
             source = self.sources.get(caller.resource)
             # Who has begun to wait for a supply may go on, though a conn of it that he cannot use
             # has come back from a pop: no newcomer would wait then.
-            waits_on = source is not None and source.may_serve(caller.method)
+            waits_on = source is not None and source.may_make_for(caller)
             if not waits_on and not self.hope(caller):
                 self.fail(12, f"{caller} waits for what can never come")
 
@@ -142,10 +142,10 @@ class Line(Conduct):
     def _may_be_made(self, caller: Caller) -> bool:
         """Whether a supply may make what perhaps would serve the caller."""
         source = self.sources.get(caller.resource)
-        if source is None or not source.may_serve(caller.method):
+        if source is None or not source.may_make_for(caller):
             return False
         # Where there are some that do not pass, another of their kind would not pass either.
-        return caller.filter is None or not any(
+        return not callable(caller.filter) or not any(
             c.seen in HOPEFUL and c.names(caller.resource, caller.method) for c in source.cards
         )
 
@@ -164,7 +164,7 @@ class Line(Conduct):
                 self.fail(12, f"{caller} was told that the pool is closed, and it is not")
         elif isinstance(error, LOOKUPS):
             self.in_vain.append(caller)
-        elif caller.filter is None or isinstance(error, PoolError):
+        elif not callable(caller.filter) or isinstance(error, PoolError):
             self.fail(10, f"{caller} was told {error!r}, which is nothing of his")
 
     def check_refusals(self) -> None:
@@ -183,7 +183,7 @@ class Line(Conduct):
     def _was_shown(self, caller: Caller) -> bool:
         """Whether a conn of the supply may not have passed his filter earlier in this step."""
         source = self.sources.get(caller.resource)
-        if source is None or caller.filter is None:
+        if source is None or not callable(caller.filter):
             return False
         left = any(card.left_in == self.looks for card in source.cards)
         return left or source.born_in == self.looks
@@ -191,7 +191,7 @@ class Line(Conduct):
     def refused(self, caller: Caller, error: BaseException) -> None:
         """A caller was turned away at the door."""
         if not isinstance(error, PoolError):
-            if caller.filter is None and caller.by is None:
+            if not callable(caller.filter) and caller.by is None:
                 self.fail(10, f"{caller} was told {error!r}, which is nothing of his")
             return
         if isinstance(error, PoolFull):
@@ -213,6 +213,9 @@ class Line(Conduct):
             if not patient:
                 return PoolTimeout
             return NestedCall if self._own_only(caller) else None
+        source = self.sources.get(caller.resource)
+        if patient and source is not None and source.may_serve(caller.method):
+            return FilterError  # what it pins to its conns does not pass
         states = HOPEFUL if patient else LIVE
         known = [
             card
@@ -230,7 +233,7 @@ class Line(Conduct):
         if caller.who is None:
             return False
         source = self.sources.get(caller.resource)
-        hopeful = source is not None and not source.over and source.may_serve(caller.method)
+        hopeful = source is not None and not source.over and source.may_make_for(caller)
         if source is not None and hopeful and self._brings_more(source, caller):
             return False
         able = self._able(caller)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from ..core import ANY, Permit, State, Supply
+from ..core import Permit, State, Supply
 from ..errors import InitError, PoolFull
 from .sim_books import BROKEN, LAG, Books
 from .sim_cards import LIVE, Card, Source
@@ -117,9 +117,7 @@ class Sizes(Books):
 
     @staticmethod
     def _is_for(caller: Caller, source: Source) -> bool:
-        return caller.resource == source.resource and (
-            source.methods is None or caller.method is ANY or caller.method in source.methods
-        )
+        return caller.resource == source.resource and source.may_make_for(caller)
 
     def born(self, card: Card, source: Source) -> None:
         """A supplied conn has come to life."""

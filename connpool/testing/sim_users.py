@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from ..core import ANY, Supply, sticky
+from ..core import ANY, Supply, check_filter, sticky
 from ..core.report import report
 from ..errors import PoolError
 from .sim_backstage import PLAIN, Habits, Opening
@@ -124,7 +124,7 @@ class Users(Callers):
         if self.story is not None:
             self.tell(f"conns {[card.id for card in cards]} are updated: {known_as(changes)}")
         try:
-            count = self.core.update(resource, None, filter, changes, self.now)
+            count = self.core.update(resource, None, check_filter(filter), changes, self.now)
         except Exception:  # of the filter: nothing is changed
             self.leave()
             return 0
@@ -150,7 +150,7 @@ class Users(Callers):
         error: PoolError | None = None
         if conn is None:
             try:
-                conn = self.core.route(resource, method, filter, by, self.now)
+                conn = self.core.route(resource, method, check_filter(filter), by, self.now)
             except PoolError as raised:
                 error = raised
         self.leave()
@@ -165,7 +165,7 @@ class Users(Callers):
         if error is None and not any(card.conn is conn for card in live):
             self.ledger.fail(12, f"route to {resource!r} gave what is not there: {conn!r}")
         if isinstance(by, sticky) and error is None:
-            self._check_stuck((resource, method, filter, by.key), live, conn)
+            self._check_stuck((resource, method, check_filter(filter), by.key), live, conn)
         return conn
 
     def _check_stuck(self, key: Any, live: list[Card], conn: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from ..core import Entry, Ticket
+from ..core import Entry, Filter, Ticket, check_filter
 from .sim_actor import Actor
 from .sim_cards import Card
 
@@ -38,7 +38,7 @@ class Wish:
     resource: Hashable
     method: Hashable
     payload: Any = None
-    filter: Callable[[Any], Any] | None = None
+    filter: Filter = None
     by: Any = None
     timeout: Any = ...
     who: Any = ...
@@ -55,8 +55,8 @@ class Caller(Actor):
     __slots__ = (
         "arrived", "by", "card", "cause", "deadline", "entry", "error", "filter", "hangs",
         "happened", "inner", "lined_up", "method", "moved", "order", "outer", "payload", "phase",
-        "place", "queued", "reply", "resource", "started", "still", "ticket", "tries", "turn",
-        "who", "whole", "wish",
+        "place", "queued", "reply", "resource", "started", "still", "test", "ticket", "tries",
+        "turn", "who", "whole", "wish",
     )  # fmt: skip
 
     def __init__(self, number: int, wish: Wish) -> None:
@@ -65,7 +65,9 @@ class Caller(Actor):
         self.who: Any = number if wish.who is ... else wish.who
         self.resource, self.method = wish.resource, wish.method
         self.payload: Any = wish.payload
-        self.filter, self.by, self.whole = wish.filter, wish.by, wish.whole
+        self.test = check_filter(wish.filter)  # as the core knows it
+        self.filter = wish.filter if self.test is not None else None
+        self.by, self.whole = wish.by, wish.whole
         self.phase = NEW
         self.turn = 0  # changes with the phase: what was planned before is void
         self.tries = 0

@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 
 from ..conn import check_conn, describe
-from ..core import Entry, check_revive, check_ttl
+from ..core import Entry, check_filter, check_revive, check_ttl
 from ..errors import PoolClosed, PoolError, PoolFull
 from .sim_backstage import PLAIN, Habits, Opening, Popping
 from .sim_contract import Raised
@@ -165,7 +165,9 @@ class World(Ending):
         self, resource: Hashable, filter: Any = None, *, timeout: float | None = None, **how: Any
     ) -> Popping:
         """Take the conns of a resource out."""
-        return self._pop(lambda: self.core.search(resource, filter, self.now), timeout, **how)
+        return self._pop(
+            lambda: self.core.search(resource, check_filter(filter), self.now), timeout, **how
+        )
 
     def _pop(
         self,

@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 
-from connpool.core import Core, Entry, Standing, State, Supply, Ticket, Work
-from connpool.core.candidates import Listing, lendable
+from connpool.core import Core, Entry, Standing, State, Supply, Ticket, Where, Work
+from connpool.core.candidates import Group, Listing, lendable
 from connpool.core.entry import HOPEFUL, LIVE
+from connpool.core.index import Index
 from connpool.core.lending import LOOKOUT
 from connpool.core.openings import _callers
 from connpool.core.supply import WANTED
@@ -24,6 +25,9 @@ def audit(core: Core, now: float) -> None:
     for listing in core.listings():
         _listing(core, listing, now)
     _claims(core, now)
+    for group in {entry.group for entry in core.entries.values() if entry.group}:
+        if group.index is not None:
+            _index(core, group, group.index)
     if core.leasing and core.waiting:
         assert core._lookout.alarm <= now + LOOKOUT, "nobody looks whether holders are there"
     entries = core.entries.values()
@@ -51,7 +55,7 @@ def _entry(core: Core, entry: Entry, now: float) -> None:
         assert entry.in_use == entry.capacity
         assert all(who is entry.user for who in entry.holders), "a whole conn in several hands"
     trouble = entry.trouble
-    plain = entry.users is None and trouble is None
+    plain = entry.users is None and trouble is None and entry.away is None
     assert entry.quick == (plain and entry.state is State.READY)
     assert trouble is None or trouble.streak or trouble.failures or trouble.refusals
     if entry.permit is not None:
@@ -108,6 +112,36 @@ def _claims(core: Core, now: float) -> None:
             assert need.claim in _able(core, need.tickets[0], need.listing, now)
 
 
+def _index(core: Core, group: Group, index: Index) -> None:
+    """Who has what, and who passes which filter, is as each conn says himself."""
+    members = group.members.values()
+    for key, column in index.columns.items():
+        buckets = [column.odd, *column.buckets.values()]
+        placed = Counter(entry for bucket in buckets for entry in bucket.entries)
+        having = [e for e in members if isinstance(e.extra, dict) and key in e.extra]
+        assert placed == Counter(having)
+        for value, bucket in column.buckets.items():
+            same = [e.extra[key] is value or e.extra[key] == value for e in bucket.entries]
+            assert all(same)
+            assert bucket.entries or bucket.shelves, "a bucket is kept for nothing"
+    for where, shelf in index.shelves.items():
+        assert set(shelf.members) == {entry for entry in members if where.passes(entry.extra)}
+        assert set(shelf.row) <= set(shelf.members)
+        for entry in set(shelf.members) - set(shelf.row):
+            assert shelf in (entry.away or ()), "a conn will not come back to where it was"
+            assert entry in core._unclaimed or not lendable(entry)
+
+
+def _sieve(listing: Listing) -> None:
+    """A conn is shown to all those in line whom it can serve, as far as filters are data."""
+    line = listing.line
+    assert (line.sieve is not None) == any(isinstance(n.filter, Where) for n in line)
+    for entry in listing.members():
+        shown = line.fitting(entry.extra)
+        for need in line:
+            assert need in shown or not need.filter.passes(entry.extra)  # type: ignore[union-attr]
+
+
 def _listing(core: Core, listing: Listing, now: float) -> None:
     resource = listing.resource
     entries = [e for e in core.entries.values() if e.group and listing in e.group.listings]
@@ -115,6 +149,7 @@ def _listing(core: Core, listing: Listing, now: float) -> None:
     assert Counter(listing.members()) == Counter(members)
     assert listing.live == sum(entry.state in LIVE for entry in members)
     assert members or listing.supply, f"{resource!r} is listed for nothing"
+    _sieve(listing)
     for need in listing.line:
         assert need.witness in members or need.witness is listing.supply is not None
     for ticket in listing.line.tickets():

@@ -19,7 +19,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from connpool.conn import Reply
-from connpool.core import ANY, Entry, Outcome, Permit, Pop, Standing, State, Ticket, Work
+from connpool.core import (
+    ANY,
+    Entry,
+    Outcome,
+    Permit,
+    Pop,
+    Standing,
+    State,
+    Ticket,
+    Work,
+)
 from connpool.errors import Busy, CallError, Closed, PoolError
 from tests.core.bench import Bench
 
@@ -61,8 +71,10 @@ STEPS = settings(
 class Machine(RuleBasedStateMachine):
     """Checks who is served, and what is opened and closed."""
 
-    def start(self, bench: Bench) -> None:
-        """Begin with a new core."""
+    def start(self, bench: Bench, *, indexed: bool = False) -> None:
+        """Begin with a new core; with `indexed`, one that takes a few conns for many."""
+        if indexed:
+            bench.core.few = 0
         self.bench = bench
         self.failed = False  # then the end is not looked at
         self.tickets: list[Ticket] = []

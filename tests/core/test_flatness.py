@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from connpool.conn import Reply
-from connpool.core import Ticket
-from connpool.errors import PoolTimeout
+from connpool.core import Entry, Ticket, check_filter
+from connpool.errors import FilterError, PoolTimeout
 from tests.core.bench import Bench, queued
 
 FEW, MANY = 10, 10_000
@@ -272,3 +272,112 @@ def test_among_many_kinds_of_conn_a_few_are_compared() -> None:
     for _ in range(10):
         call(bench)
     assert walked < 100
+
+
+# -- filters given as data -------------------------------------------------------------------------
+
+SEVERAL = 50  # more than are looked at one by one
+
+
+def numbered(count: int) -> Bench:
+    """Each conn has a number."""
+    bench = Bench(audited=False)
+    for number in range(count):
+        bench.conn(extra={"number": number, "even": number % 2 == 0})
+    return bench
+
+
+def looked_up(bench: Bench, **items: Any) -> None:
+    """A call with a filter given as data, which is written anew each time."""
+    filter = check_filter(items)
+    entry = bench.core.take("a", "m", filter, None, None, bench.now)
+    if entry is None:
+        ticket = bench.core.submit(Ticket("a", "m", filter), bench.now)
+        assert ticket.entry is not None
+        entry = ticket.entry
+    bench.core.give(entry, "m", None, bench.now, bench.now)
+
+
+@pytest.mark.parametrize("items", [{"number": 25}, {"even": True}, {"even": False, "number": 25}])
+def test_a_call_with_a_filter_given_as_data_is_flat(items: dict[str, Any]) -> None:
+    """One passes, or half of all, or one by two items."""
+    few, many = numbered(SEVERAL), numbered(MANY)
+    for bench in (few, many):
+        for _ in range(3):
+            looked_up(bench, **items)  # to make the index is not
+    few_lines = lines_of(lambda: looked_up(few, **items))
+    assert few_lines == lines_of(lambda: looked_up(many, **items)) < 100
+
+
+def test_a_new_filter_for_a_known_key_is_flat() -> None:
+    """Only the first question for a key looks at all conns."""
+    few, many = numbered(SEVERAL), numbered(MANY)
+    for bench in (few, many):
+        looked_up(bench, number=1)
+    few_lines = lines_of(lambda: looked_up(few, number=25))
+    assert few_lines == lines_of(lambda: looked_up(many, number=25)) < 200
+
+
+def test_a_conn_that_was_looked_up_is_not_searched_for_in_the_rotation() -> None:
+    """It stays where it lies: C would walk over thousands to take it out."""
+    bench = numbered(MANY)
+    walked = 0
+
+    class Walked(Entry):
+        __slots__ = ()
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal walked
+            walked += 1
+            return self is other
+
+        __hash__ = Entry.__hash__
+
+    for entry in bench.core.entries.values():
+        entry.__class__ = Walked
+    looked_up(bench, number=MANY - 5)
+    assert walked == 0
+
+
+@pytest.mark.parametrize("timeout", [0.0, 30.0])
+def test_to_be_refused_by_a_filter_given_as_data_is_flat(timeout: float) -> None:
+    """Nobody passes."""
+
+    def refuse(bench: Bench) -> None:
+        with pytest.raises(FilterError):
+            bench.ask(filter=check_filter({"number": -1}), timeout=timeout)
+
+    few, many = numbered(SEVERAL), numbered(MANY)
+    refuse(few)
+    refuse(many)
+    assert lines_of(lambda: refuse(few)) == lines_of(lambda: refuse(many)) < 300
+
+
+def test_a_conn_finds_whom_it_suits_among_many_in_line() -> None:
+    """Each of whom waits for another one."""
+
+    def line(count: int) -> tuple[Bench, Ticket, Ticket]:
+        bench = numbered(count)
+        calls = [bench.ask() for _ in range(count)]
+        waiting = [bench.ask(filter=check_filter({"number": n})) for n in range(count)]
+        bench.ask(filter=lambda info: info.extra["number"] < 0 or info.in_use)
+        return bench, calls[25], waiting[25]
+
+    (few, in_few, served), (many, in_many, also_served) = line(SEVERAL), line(1000)
+    few_lines = lines_of(lambda: give_back(few, in_few))
+    assert few_lines == lines_of(lambda: give_back(many, in_many)) < 150
+    assert served.entry is in_few.entry
+    assert also_served.entry is in_many.entry
+
+
+def test_what_comes_and_goes_on_a_large_shelf_is_flat() -> None:
+    """A new extra, and a pop, where half of all pass."""
+
+    def change(bench: Bench) -> None:
+        bench.core.set_extra(25, {"number": -1, "even": True}, bench.now)
+        bench.pop(bench.core.entries[27])
+
+    few, many = numbered(SEVERAL), numbered(MANY)
+    for bench in (few, many):
+        looked_up(bench, even=True)
+    assert lines_of(lambda: change(few)) == lines_of(lambda: change(many)) < 400

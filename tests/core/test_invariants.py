@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
 from connpool.conn import Reply
-from connpool.core import ANY, Work, sticky
+from connpool.core import ANY, Work, check_filter, sticky
 from connpool.core.entry import LIVE
 from connpool.errors import InitError, PoolTimeout
 from tests.core.bench import Bench
@@ -38,12 +38,18 @@ def is_plain(info: Any) -> bool:
     return info.extra is None
 
 
+RED = {"colour": "red", "tier": 1}
+BLUE = {"colour": "blue", "tier": 1}
+WHERES = ({"colour": "red"}, {"tier": 1}, {"tier": 1, "colour": "blue"}, {"shape": "round"})
+
 # Plain data, so that a failure shrinks to something that can be read.
 resources = st.sampled_from(RESOURCES)
 one_resource = st.sampled_from(("a", "b"))
 methods = st.sampled_from(METHODS)
-filters = st.sampled_from((None, None, is_red, is_plain))
-extras = st.sampled_from((None, "red"))
+filters = st.one_of(
+    st.sampled_from((None, None, is_red, is_plain)), st.sampled_from(WHERES).map(check_filter)
+)
+extras = st.sampled_from((None, "red", RED, RED, BLUE))
 ttls = st.sampled_from((None, None, 0.0, 2.0, 30.0))
 revives = st.sampled_from((False, True, "force"))
 rests = st.sampled_from((0.0, 0.0, 1.0))
@@ -61,9 +67,10 @@ class CoreMachine(Machine):
         max_size=st.sampled_from((None, 3)),
         max_waiting=st.sampled_from((None, 2)),
         max_connecting=st.sampled_from((1, 2)),
+        indexed=st.booleans(),
     )
-    def begin(self, **options: Any) -> None:
-        self.start(Bench(**options, connect_timeout=5.0))
+    def begin(self, indexed: bool, **options: Any) -> None:
+        self.start(Bench(**options, connect_timeout=5.0), indexed=indexed)
 
     # -- conns ---------------------------------------------------------------------------------
 

@@ -586,6 +586,17 @@ def test_a_conn_popped_while_it_is_asked_is_handed_over_afterwards() -> None:
     assert pop.done
 
 
+def test_one_that_is_popped_while_it_is_asked_is_replaced_at_once() -> None:
+    """The answer may be long in coming, and its place is no longer taken."""
+    bench = Workshop(max_connecting=1)
+    bench.supply(min_size=1, max_size=2, ping_interval=10)
+    entry = bench.born(checks=True)
+    bench.at(10.0)
+    assert bench.next(Work.CHECK).entry is entry
+    bench.pop(entry)
+    assert bench.opening().entry is not entry
+
+
 def test_when_a_conn_dies_its_idle_peers_are_asked_once() -> None:
     """Before they are lent; 20 dead conns cost the next caller one reconnect."""
     bench = Workshop(max_connecting=1)

@@ -11,7 +11,7 @@ from hypothesis.stateful import initialize, precondition, rule
 from connpool.core import Permit, Work
 from tests.core.machines import STEPS, which
 from tests.core.making import Workshop
-from tests.core.test_invariants import CoreMachine, filters, one_resource, rests, revives
+from tests.core.test_invariants import CoreMachine, extras, filters, one_resource, rests, revives
 
 sizes = st.tuples(st.integers(0, 2), st.integers(0, 2)).map(lambda pair: (pair[0], sum(pair) or 1))
 methods = st.sampled_from((("m",), ("m",), ("n",), ("m", "n")))
@@ -41,9 +41,10 @@ class SupplyMachine(CoreMachine):
         max_size=st.sampled_from((None, None, 1, 3)),
         max_waiting=st.sampled_from((None, 2)),
         max_connecting=st.sampled_from((1, 2, 9)),
+        indexed=st.booleans(),
     )
-    def begin(self, **options: Any) -> None:
-        self.start(AuditedWorkshop(**options, connect_timeout=5.0))
+    def begin(self, indexed: bool, **options: Any) -> None:
+        self.start(AuditedWorkshop(**options, connect_timeout=5.0), indexed=indexed)
         self.names: tuple[str, ...] = ("m",)
         self.checks = False
 
@@ -57,7 +58,7 @@ class SupplyMachine(CoreMachine):
         ping_interval=st.sampled_from((None, 1.0)),
         connect_timeout=st.sampled_from((None, 1.0, 10.0)),
         revive=revives,
-        extra=st.sampled_from((None, "red")),
+        extra=extras,
     )
     def supply(self, resource: str, sizes: tuple[int, int], **known: Any) -> None:
         if self.supplied(resource):

@@ -13,6 +13,7 @@ SELDOM_SEEN = frozenset(
         "no busy resource ever gives way",
         "what expired during the pop is lent",
         "the pause goes on after success",
+        "who left the shelf for another extra stays in the row",
     }
 )
 
@@ -126,14 +127,14 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
     (
         "a conn in trouble is quick",
         "entry.py",
-        "return self.users is None and self.trouble is None",
-        "return self.users is None",
+        "return self.users is None and self.trouble is None and self.away is None",
+        "return self.users is None and self.away is None",
     ),
     (
         "a conn with several places is quick",
         "entry.py",
-        "return self.users is None and self.trouble is None",
-        "return self.trouble is None",
+        "return self.users is None and self.trouble is None and self.away is None",
+        "return self.trouble is None and self.away is None",
     ),
     (
         "a gate that has closed stays closed",
@@ -546,5 +547,123 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
         "book.py",
         "        self._recheck(entry, entry.group.listings, now)\n",
         "",
+    ),
+    # -- filters given as data
+    (
+        "who joins the pool is not put on the shelves",
+        "candidates.py",
+        "        if group.index is not None:\n            group.index.add(entry)\n",
+        "",
+    ),
+    (
+        "who leaves the pool stays on the shelves",
+        "candidates.py",
+        "        if group.index is not None:\n            group.index.remove(entry)\n",
+        "",
+    ),
+    (
+        "a new extra is not looked at by the index",
+        "book.py",
+        "        old, entry.extra = entry.extra, value\n        reindex(entry)\n",
+        "        old, entry.extra = entry.extra, value\n",
+    ),
+    (
+        "an updated extra is not looked at by the index",
+        "book.py",
+        '            entry.extra = wanted["extra"]\n            reindex(entry)\n',
+        '            entry.extra = wanted["extra"]\n',
+    ),
+    (
+        "who was met busy never comes back to the row after a call",
+        "machine.py",
+        "            if entry.away is not None:\n                entry.come_back()\n"
+        "        elif entry.away is not None:\n            entry.come_back()\n",
+        "",
+    ),
+    (
+        "who was met busy never comes back to the row otherwise",
+        "candidates.py",
+        "        if entry.away is not None:\n            entry.come_back()\n",
+        "",
+    ),
+    (
+        "who comes back is forgotten by the row",
+        "index.py",
+        "        if entry in self.members:\n            self.row[entry] = None\n",
+        "        pass\n",
+    ),
+    (
+        "the row lends what cannot be lent",
+        "index.py",
+        "            if lendable(entry):\n                row.move_to_end(entry)\n",
+        "            if True:\n                row.move_to_end(entry)\n",
+    ),
+    (
+        "the first look lends what is in use",
+        "index.py",
+        "            if entry.state is READY and not entry.in_use:\n",
+        "            if entry.state is READY:\n",
+    ),
+    (
+        "the first look lends what is not ready",
+        "index.py",
+        "            if entry.state is READY and not entry.in_use:\n",
+        "            if not entry.in_use:\n",
+    ),
+    (
+        "only one of the items is looked at",
+        "index.py",
+        "        if self.where.passes(entry.extra):\n            self.members[entry] = None\n",
+        "        if True:\n            self.members[entry] = None\n",
+    ),
+    (
+        "a few are not asked whether they pass",
+        "index.py",
+        "if lendable(entry) and where.passes(entry.extra):",
+        "if lendable(entry):",
+    ),
+    (
+        "who left the shelf for another extra stays in the row",
+        "index.py",
+        "        self.members.pop(entry, None)\n        self.row.pop(entry, None)\n",
+        "        self.members.pop(entry, None)\n",
+    ),
+    (
+        "those in line with a filter given as data are shown to nobody",
+        "sieve.py",
+        "                found += _cell(column, extra, key)\n",
+        "                pass\n",
+    ),
+    (
+        "the sieve forgets those without a filter",
+        "sieve.py",
+        "        found = list(self.others)\n",
+        "        found: list[Need] = []\n",
+    ),
+    (
+        "who waits with data is not asked again whether it passes",
+        "lending.py",
+        "            return filter.passes(entry.extra)\n",
+        "            return True\n",
+    ),
+    (
+        "a filter given as data passes all that have the keys",
+        "where.py",
+        "return bool(extra.items() >= self)",
+        "return all(key in extra for key, _ in self)",
+    ),
+    (
+        "a supply is waited for that makes nothing that passes",
+        "supply.py",
+        "        if isinstance(filter, Where) and not filter.passes(self.extra):\n"
+        "            return False\n",
+        "",
+    ),
+    (
+        "what was looked up leaves the rotation, and another with it",
+        "lending.py",
+        "        elif filter.__class__ is Where and len(free) > 4 * self.few:\n            return\n",
+        "        elif filter.__class__ is Where and len(free) > 4 * self.few:\n"
+        "            free.popleft()\n            return\n",
     ),
 )
