@@ -574,14 +574,13 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
         '            entry.extra = wanted["extra"]\n',
     ),
     (
-        "who was met busy never comes back to the row after a call",
-        "machine.py",
-        "            if entry.away is not None:\n                entry.come_back()\n"
-        "        elif entry.away is not None:\n            entry.come_back()\n",
-        "",
+        "who was met busy is put back as if nobody had looked for it",
+        "entry.py",
+        "        self.away = [*(self.away or ()), *shelves]\n        self.quick = False\n",
+        "        self.away = [*(self.away or ()), *shelves]\n",
     ),
     (
-        "who was met busy never comes back to the row otherwise",
+        "who was met busy never comes back to the row",
         "candidates.py",
         "        if entry.away is not None:\n            entry.come_back()\n",
         "",
@@ -662,8 +661,7 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
     (
         "what was looked up leaves the rotation, and another with it",
         "lending.py",
-        "        elif filter.__class__ is Where and len(free) > 4 * self.few:\n            return\n",
-        "        elif filter.__class__ is Where and len(free) > 4 * self.few:\n"
-        "            free.popleft()\n            return\n",
+        "            entry.stay_away()\n            return\n",
+        "            entry.stay_away()\n            free.popleft()\n            return\n",
     ),
 )
