@@ -348,7 +348,8 @@ def test_to_be_refused_by_a_filter_given_as_data_is_flat(timeout: float) -> None
             bench.ask(filter=check_filter({"number": -1}), timeout=timeout)
 
     few, many = numbered(SEVERAL), numbered(MANY)
-    refuse(few), refuse(many)
+    for bench in (few, many):
+        refuse(bench)
     assert lines_of(lambda: refuse(few)) == lines_of(lambda: refuse(many)) < 250
 
 
@@ -367,6 +368,32 @@ def test_a_conn_finds_whom_it_suits_among_many_in_line() -> None:
     assert few_lines == lines_of(lambda: give_back(many, in_many)) < 150
     assert served.entry is in_few.entry
     assert also_served.entry is in_many.entry
+
+
+def test_a_function_that_few_pass_is_asked_first_about_those_that_passed() -> None:
+    """Though it is written anew each time, and never believed."""
+    bench = numbered(MANY)
+    asked: list[int] = []
+
+    def one(number: int) -> None:
+        asked.clear()
+
+        def filter(info: Any) -> bool:
+            asked.append(info.id)
+            return bool(info.extra["number"] == number)
+
+        bench.answer(bench.ask(filter=filter))
+
+    one(5000)
+    assert len(asked) > 1000
+    one(5000)
+    assert len(asked) < 30
+    bench.core.set_extra(5001, {"number": -1, "even": True}, bench.now)
+    bench.core.set_extra(7001, {"number": 5000, "even": True}, bench.now)
+    one(5000)
+    assert len(asked) > 1000
+    one(5000)
+    assert len(asked) < 30
 
 
 def test_what_comes_and_goes_on_a_large_shelf_is_flat() -> None:

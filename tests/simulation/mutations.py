@@ -619,8 +619,9 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
     (
         "what was looked up leaves the rotation, and another with it",
         "lending.py",
-        "        elif filter.__class__ is Where and len(free) > 4 * self.few:\n            return\n",
-        "        elif filter.__class__ is Where and len(free) > 4 * self.few:\n"
-        "            free.popleft()\n            return\n",
+        "            filter.__class__ is Where or entry not in islice(free, LOOK * self.few)\n"
+        "        ):\n            return\n",
+        "            filter.__class__ is Where or entry not in islice(free, LOOK * self.few)\n"
+        "        ):\n            free.popleft()\n            return\n",
     ),
 )
