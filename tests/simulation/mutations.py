@@ -619,9 +619,8 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
     (
         "what was looked up leaves the rotation, and another with it",
         "lending.py",
-        "            filter.__class__ is Where or entry not in islice(free, LOOK * self.few)\n"
-        "        ):\n            return\n",
-        "            filter.__class__ is Where or entry not in islice(free, LOOK * self.few)\n"
-        "        ):\n            free.popleft()\n            return\n",
+        "        ):\n            return\n        else:\n            free.remove(entry)\n",
+        "        ):\n            free.popleft()\n            return\n        else:\n"
+        "            free.remove(entry)\n",
     ),
 )
