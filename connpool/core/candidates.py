@@ -27,6 +27,7 @@ from .supply import Supply
 from .waiting import ANY, Line
 
 if TYPE_CHECKING:
+    from .hunches import Hunches
     from .index import Index
 
 # How many heads of several groups' rotations are compared.  A bound, so that nothing scans.
@@ -40,8 +41,8 @@ class Group:
     """Entries that can serve the same requests, and the rotation of those that are free."""
 
     __slots__ = (
-        "askable", "free", "gate", "index", "line", "listings", "members", "methods", "resource",
-        "shut",
+        "askable", "free", "gate", "hunches", "index", "line", "listings", "members", "methods",
+        "resource", "shut",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +62,7 @@ class Group:
         self.gate: Collection[Any] = SEVERAL
         self._open_gate()
         self.index: Index | None = None  # of its members, once it is asked for
+        self.hunches: Hunches | None = None  # the same
 
     def join(self, entry: Entry) -> None:
         """Put `entry` at the end of the rotation, unless it lies there already."""

@@ -11,17 +11,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterable
+from itertools import chain, islice
 from typing import Any
 
 from . import index, routing
 from .candidates import WINDOW, Directory, Offer, lendable
 from .entry import READY, Entry, view
+from .hunches import Hunches
 from .permits import ALARM
 from .stats import Tally
 from .supply import Supply
 from .timers import Timers
 from .waiting import Deadlines, Need
 from .where import Test, Where
+
+# How far into a rotation is looked for a filter before anything else is tried: so many times the
+# number of conns that are looked at one by one.
+LOOK = 4
 
 # Seconds between two looks at whether those who hold conns are still there, while others wait.
 LOOKOUT = 1.0
@@ -129,7 +135,12 @@ class Lending:
         """Those of an offer that may pass the filter, whatever their state."""
         if isinstance(filter, Where):
             return index.passing(offer, filter, self.few)
-        return offer.members() if offer is not None else ()
+        if offer is None:
+            return ()
+        group = offer.only
+        if filter is None or group is None or group.hunches is None:
+            return offer.members()
+        return chain(group.hunches.of(filter, group.members), offer.members())
 
     # -- lending -------------------------------------------------------------------------------
 
@@ -155,7 +166,7 @@ class Lending:
         if filter is None:
             found = self._first_idle(lendable, shared, most)
         else:
-            found = self._shielded(self._first_passing, offer, filter, shared, most, now)
+            found = self._shielded(self._look_for, offer, filter, shared, most, now)
         if found is None and shared and not whole:
             return self._route("least_wait", shared, method, offer, now)
         return found
@@ -172,27 +183,31 @@ class Lending:
                 break
         return None
 
-    @staticmethod
-    def _first_passing(
-        offer: Offer, filter: Callable[[Any], Any], shared: list[Entry], most: float, now: float
+    def _look_for(
+        self,
+        offer: Offer,
+        filter: Callable[[Any], Any],
+        shared: list[Entry],
+        most: float,
+        now: float,
     ) -> Entry | None:
         """The same among those that pass the filter: the one loop here that may be long, and its
-        length is the user's choice."""
-        for entry in offer.candidates():
-            if entry.state is not READY:
-                continue  # stale: it may have left the pool
-            shown = entry.view
-            if shown is None:
-                shown = view(entry, now)
-            shown._now = now
-            if filter(shown):
-                if not entry.in_use:
-                    return entry
-                if lendable(entry):
-                    shared.append(entry)
-                    if len(shared) == most:
-                        break
-        return None
+        length is the user's choice.  Of a long rotation a few are asked, then those that passed
+        when they were last looked for, and then all the others."""
+        group = offer.only
+        if group is None or len(group.free) <= LOOK * self.few:
+            return _first_passing(offer.candidates(), filter, shared, most, now)
+        free = iter(group.free)
+        found = _first_passing(islice(free, LOOK * self.few), filter, shared, most, now)
+        if found is not None or len(shared) == most:
+            return found
+        if group.hunches is None:
+            group.hunches = Hunches()
+        likely = [e for e in group.hunches.of(filter, group.members) if e.listed]
+        found = _first_passing(chain(likely, free), filter, shared, most, now)
+        if found is not None:
+            group.hunches.note(filter, found)
+        return found
 
     def _route(
         self, by: Any, candidates: list[Entry], method: Hashable, offer: Offer, now: float
@@ -209,7 +224,8 @@ class Lending:
     def _lend(self, entry: Entry, filter: Any, who: Any, now: float, whole: bool = False) -> None:
         """Take a place of a listed entry; it goes to the end of the rotation, or leaves it.
 
-        One that was looked up among many stays where it lies: to find it there would be a scan.
+        One that was found for a filter deep in a long rotation stays where it lies: to take it out
+        of there would be a scan.
         """
         assert entry.group is not None
         free = entry.group.free
@@ -219,7 +235,11 @@ class Lending:
             entry.take_place(who, now)
         if free[0] is entry:
             free.popleft()
-        elif filter.__class__ is Where and len(free) > 4 * self.few:
+        elif (
+            filter is not None
+            and len(free) > LOOK * self.few
+            and (filter.__class__ is Where or entry not in islice(free, LOOK * self.few))
+        ):
             entry.stay_away()
             return
         else:
@@ -227,3 +247,28 @@ class Lending:
         entry.listed = entry.in_use < entry.capacity
         if entry.listed:
             free.append(entry)
+
+
+def _first_passing(
+    among: Iterable[Entry],
+    filter: Callable[[Any], Any],
+    shared: list[Entry],
+    most: float,
+    now: float,
+) -> Entry | None:
+    """One of these that passes and that nobody uses; who has but a free place is gathered."""
+    for entry in among:
+        if entry.state is not READY or entry.in_use >= entry.capacity:
+            continue  # stale: it may have left the pool
+        shown = entry.view
+        if shown is None:
+            shown = view(entry, now)
+        shown._now = now
+        if filter(shown):
+            if not entry.in_use:
+                return entry
+            if lendable(entry):
+                shared.append(entry)
+                if len(shared) == most:
+                    break
+    return None

@@ -370,6 +370,32 @@ def test_a_conn_finds_whom_it_suits_among_many_in_line() -> None:
     assert also_served.entry is in_many.entry
 
 
+def test_a_function_that_few_pass_is_asked_first_about_those_that_passed() -> None:
+    """Though it is written anew each time, and never believed."""
+    bench = numbered(MANY)
+    asked: list[int] = []
+
+    def one(number: int) -> None:
+        asked.clear()
+
+        def filter(info: Any) -> bool:
+            asked.append(info.id)
+            return bool(info.extra["number"] == number)
+
+        bench.answer(bench.ask(filter=filter))
+
+    one(5000)
+    assert len(asked) > 1000
+    one(5000)
+    assert len(asked) < 30
+    bench.core.set_extra(5001, {"number": -1, "even": True}, bench.now)
+    bench.core.set_extra(7001, {"number": 5000, "even": True}, bench.now)
+    one(5000)
+    assert len(asked) > 1000
+    one(5000)
+    assert len(asked) < 30
+
+
 def test_what_comes_and_goes_on_a_large_shelf_is_flat() -> None:
     """A new extra, and a pop, where half of all pass."""
 
