@@ -17,6 +17,10 @@ the interpreter switches, and all threads have had a turn only after 8 times 5 m
 timed for a few milliseconds is one thread that nobody disturbs: that flatters a pool that is cheap
 while nobody waits, by so much that it turns the verdict round.
 
+A wait counts once, however long it is.  Where some threads are hardly ever served, theirs are too
+few to be seen in the 99th of 100, and what is seen are the short ones of the others: waits say
+something only beside Jain's index.
+
 The figures depend on how an operating system schedules threads; with something else running beside
 them they are worth little.
 """

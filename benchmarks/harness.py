@@ -323,7 +323,9 @@ class Gauges:
 
 
 def _quartiles(figures: Sequence[float]) -> list[float]:
-    return quantiles(figures, n=4) if len(figures) > 1 else [*figures] * 3
+    if len(figures) < 4:  # too few to have quartiles: all of them, or they would be invented
+        return [min(figures), median(figures), max(figures)]
+    return quantiles(figures, n=4)
 
 
 @contextmanager
