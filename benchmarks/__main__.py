@@ -79,13 +79,15 @@ def show(said: argparse.Namespace) -> tuple[list[Result], dict[str, Any]]:
     else:
         facts = table.machine(rows.LIBRARIES)
         fresh = rows.run(said.only, quick=said.quick)
-    results = []
+    results: list[Result] = []
     print(table.head(), flush=True)
-    for result in fresh:
-        results.append(result)
-        print(table.row(result, before), flush=True)
-    if said.figures is None:
-        table.remember(results, facts, quick=said.quick)
+    try:
+        for result in fresh:
+            results.append(result)
+            print(table.row(result, before), flush=True)
+    finally:  # who is interrupted has lost the rest, and no more
+        if said.figures is None and results:
+            table.remember(results, facts, quick=said.quick)
     return results, facts
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from operator import methodcaller
+from threading import Lock
 from types import SimpleNamespace
 from typing import Any
 
@@ -208,19 +209,22 @@ class Exchange:
 
     def __init__(self, library: Any) -> None:
         self._response = partial(library.Response, 200, content=self)
-        self._busy = False
+        self._refusal = library.ConnectionNotAvailable
+        self._lock = Lock()
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(())
 
     def handle_request(self, request: Any) -> Any:
-        """Answer."""
-        self._busy = True
+        """Answer; where somebody was quicker, say so as a conn of HTTP/1.1 does: one at a time."""
+        if not self._lock.acquire(blocking=False):
+            raise self._refusal
         return self._response()
 
     def close(self) -> None:
         """The response has been read, or the pool is closed."""
-        self._busy = False
+        if self._lock.locked():
+            self._lock.release()
 
     def can_handle_request(self, origin: Any) -> bool:
         """Whatever it is."""
@@ -228,11 +232,11 @@ class Exchange:
 
     def is_available(self) -> bool:
         """One request at a time, as in HTTP/1.1."""
-        return not self._busy
+        return not self._lock.locked()
 
     def is_idle(self) -> bool:
         """Nothing is being answered."""
-        return not self._busy
+        return not self._lock.locked()
 
     def is_closed(self) -> bool:
         """Never."""

@@ -265,7 +265,7 @@ def storm(results: Results, facts: Mapping[str, Any]) -> str:
     lines = []
     for _, r in named(results, "cancelled."):
         lines.append((r.what.partition(", left of")[0], r.absent or f"{r.low:.0f}"))
-    return columns(("pool", "conns left of 10, worst of three storms"), lines)
+    return columns(("pool", "conns left of 10, the worst storm"), lines)
 
 
 def aims(results: Results, facts: Mapping[str, Any]) -> str:

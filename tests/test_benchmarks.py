@@ -160,6 +160,12 @@ def test_gauges_fill_several_rows_from_one_run() -> None:
     assert next(runs) == 2
 
 
+def test_two_rounds_have_no_quartiles_beyond_them() -> None:
+    """Nothing is shown that was not measured."""
+    (result,) = run(Gauges([Dial("a", "two rounds")], lambda quick: [[1.0, 9.0]]))
+    assert (result.low, result.measured, result.high) == (1.0, 5.0, 9.0)
+
+
 def test_gauges_that_cannot_measure_say_why() -> None:
     """Every row of theirs is empty then."""
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
+from threading import Lock
+from time import sleep
 from typing import Any
 
 import pytest
@@ -276,3 +279,64 @@ def test_a_task_that_waits_is_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     light, heavy = (asyncio.run(main(partial(wait, size))) for size in (10, 10_010))
     assert 9_000 < heavy - light < 11_000
+
+
+# -- nobody lends what he does not have ------------------------------------------------------------
+
+MANY = [entrant for entrant in field_threads.ENTRANTS[1:] if entrant.fights]
+MANY_TASKS = [entrant for entrant in field_tasks.ENTRANTS if entrant.fights]
+
+
+@pytest.mark.parametrize("entrant", MANY, ids=lambda entrant: entrant.name)
+def test_threads_never_hold_more_conns_than_there_are(entrant: field.Entrant) -> None:
+    """Or what a peer gets done with 4 conns would be compared with what others do."""
+    lock, out, most = Lock(), 0, 0
+
+    def live(way: Any) -> None:
+        nonlocal out, most
+        for _ in range(20):
+            conn = way.take()
+            with lock:
+                out += 1
+                most = max(most, out)
+            sleep(0.0001)
+            with lock:
+                out -= 1
+            way.give(conn)
+
+    try:
+        with field.tried(entrant.build, 2) as way, ThreadPoolExecutor(6) as team:
+            for future in [team.submit(live, way) for _ in range(6)]:
+                future.result()
+    except Absent as why:
+        assert str(why).startswith("not installed: ")  # noqa: PT017 - it is no error
+    else:
+        assert 1 <= most <= 2
+
+
+@pytest.mark.parametrize("entrant", MANY_TASKS, ids=lambda entrant: entrant.name)
+def test_tasks_never_hold_more_conns_than_there_are(entrant: field.Entrant) -> None:
+    """The same for tasks."""
+    out = most = 0
+
+    async def live(way: Any) -> None:
+        nonlocal out, most
+        for _ in range(5):
+            conn = await way.take()
+            out += 1
+            most = max(most, out)
+            await asyncio.sleep(0)
+            out -= 1
+            await way.give(conn)
+
+    async def all_of_them(way: Any) -> None:
+        await asyncio.gather(*(live(way) for _ in range(6)))
+
+    try:
+        with field.tried(entrant.build, 2) as built:
+            guest: Any = built
+            guest.do(all_of_them)
+    except Absent as why:
+        assert str(why).startswith("not installed: ")  # noqa: PT017 - it is no error
+    else:
+        assert most == 2

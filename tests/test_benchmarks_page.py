@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -195,6 +196,22 @@ def test_the_next_run_is_compared_with_the_last(
     for _ in range(2):
         assert __main__.main(["--quick", "--only", "pool.call"]) == 0
     assert capsys.readouterr().out.count("(before: 2.000 x, +50 % !)") == 1
+
+
+def test_what_was_measured_before_an_interrupt_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run takes long; what it has found by then is of use."""
+    monkeypatch.chdir(tmp_path)
+
+    def interrupted(*_: object, **__: object) -> Iterator[Result]:
+        yield RESULTS["pool.call"]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rows, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        __main__.main(["--quick"])
+    assert table.figures(table.kept(quick=True)).keys() == {"pool.call"}
 
 
 def test_figures_of_a_file_are_shown_without_measuring(
