@@ -82,7 +82,6 @@ class Bench:
             else:
                 assert step.standing is not Standing.QUEUED
                 self.woken.append(step)
-        self.core.end_turn()
         if self._audited:
             audit(self.core, self.now)
 
@@ -90,6 +89,7 @@ class Bench:
         """It is `now`, and the driver comes to do what is due."""
         self.now = now
         self.core.tick(now)
+        self.core.end_turn()
         self.look()
 
     # -- conns ---------------------------------------------------------------------------------
@@ -175,11 +175,11 @@ class Bench:
     ) -> Ticket:
         """A caller asks for a place of a conn, or for all: somebody new, unless it is said who."""
         who = next(self._callers) if who is ... else who
-        ticket = Ticket(resource, method, filter, by, who, self.now, self.now + timeout)
-        ticket.whole = whole
-        if self.straight and filter is None and by is None and not whole:
-            return self._had(ticket, self.core.borrow(resource, method, who, self.now))
-        return self.submit(ticket)
+        due = self.now + timeout
+        ticket = Ticket(resource, method, filter, by, who, self.now, due, whole=whole)
+        straight = self.straight and filter is None and by is None and not whole
+        entry = self.core.borrow(resource, method, who, self.now) if straight else None
+        return self.submit(ticket) if entry is None else self._had(ticket, entry)
 
     def _had(self, ticket: Ticket, entry: Entry | None) -> Ticket:
         """What was to be had outside a turn, or else the ticket is handed in."""

@@ -50,6 +50,13 @@ def call(bench: Bench) -> None:
     bench.core.give(entry, "m", None, bench.now, bench.now)
 
 
+def straight(bench: Bench) -> None:
+    """The same without a turn."""
+    entry = bench.core.borrow("a", "m", None, bench.now)
+    assert entry is not None
+    assert bench.core.put_back(entry, "m", bench.now, bench.now)
+
+
 def many_conns(count: int) -> Bench:
     bench = Bench(audited=False)
     for _ in range(count):
@@ -123,6 +130,15 @@ def test_a_call_on_a_free_conn_is_flat(place: Callable[[int], Bench]) -> None:
     for bench in (few, many):
         call(bench)  # the first one makes the figures of its method
     assert lines_of(lambda: call(few)) == lines_of(lambda: call(many)) < 300
+
+
+@pytest.mark.parametrize("place", [many_conns, many_resources])
+def test_a_call_without_a_turn_is_flat(place: Callable[[int], Bench]) -> None:
+    """The same, in a handful of lines."""
+    few, many = place(FEW), place(MANY)
+    for bench in (few, many):
+        straight(bench)
+    assert lines_of(lambda: straight(few)) == lines_of(lambda: straight(many)) < 30
 
 
 @pytest.mark.parametrize("shared", [False, True])
