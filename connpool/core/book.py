@@ -20,7 +20,7 @@ from .stats import Now, PoolStats
 
 
 class Book(Leaving):
-    """The eighth storey of the core."""
+    """The ninth storey of the core."""
 
     # -- what users change ---------------------------------------------------------------------
 

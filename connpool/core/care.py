@@ -19,7 +19,7 @@ from .supply import SPREAD, Supply
 
 
 class Care(Openings):
-    """The fourth storey of the core: conns that nobody uses at the moment."""
+    """The fifth storey of the core: conns that nobody uses at the moment."""
 
     if TYPE_CHECKING:  # what the storey above does
 

@@ -20,7 +20,7 @@ from .waiting import Pop
 
 
 class Leaving(Supplying):
-    """The seventh storey of the core."""
+    """The eighth storey of the core."""
 
     # -- taking out ----------------------------------------------------------------------------
 
@@ -105,6 +105,8 @@ class Leaving(Supplying):
             self._move(entry, COOLING)
             self._arm(entry, now)  # whatever rang while it was out did so in vain
             self.tick(now)
+        if entry.supply is not None:  # who hoped that it would make room for another
+            self._recheck(entry.supply, group.listings, now)
 
     # -- the end -------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from .permits import ALARM
 from .stats import Tally
 from .supply import Supply
 from .timers import Timers
-from .waiting import Deadlines, Need
+from .waiting import Deadlines, Need, Ticket
 
 # Seconds between two looks at whether those who hold conns are still there, while others wait.
 LOOKOUT = 1.0
@@ -59,6 +59,7 @@ class Lending:
         self._lookout = Lookout()
         self._alarms: Timers[Entry | Supply | Lookout] = Timers()
         self._deadlines = Deadlines()
+        self._asking: dict[Any, Ticket] = {}  # who waits for what, once conns may be kept for some
         self._claiming: list[Need] = []  # those whose first may have a conn kept for him
         self._unclaimed: list[Entry] = []  # no longer kept for somebody who wants them whole
         self._tally = Tally()

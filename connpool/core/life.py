@@ -42,7 +42,7 @@ SHORTEST_LIFE = 0.05
 
 
 class Life(Care):
-    """The fifth storey of the core: births, deaths and what lies between."""
+    """The sixth storey of the core: births, deaths and what lies between."""
 
     # -- birth ---------------------------------------------------------------------------------
 
@@ -226,6 +226,7 @@ class Life(Care):
                 self._grant_openings(now)
             return
         self._move(entry, REVIVING)
+        self._disappoint_users(entry, now)
         entry.rest_until = self._earliest_return(entry, reason, now)
         self._onward(entry, now, reason)
 
@@ -239,14 +240,9 @@ class Life(Care):
             else:
                 waiting = bool(self._listings[supply.resource].line)
                 supply.died_young(
-                    entry.last_init,
-                    entry.id,
-                    self._last_id,
-                    waiting,
-                    now,
-                    self.options.backoff,
+                    entry.last_init, entry.id, self._last_id, waiting, now, self.options.backoff,
                     self._rng,
-                )
+                )  # fmt: skip
         elif reason == outcome.EXPIRED:
             supply.pause(entry.last_init + SHORTEST_LIFE)
         if supply.retry_at > now:

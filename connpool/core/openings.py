@@ -28,7 +28,7 @@ REMEMBERED = 5
 
 
 class Openings(Desk):
-    """The third storey of the core: entries and permits."""
+    """The fourth storey of the core: entries and permits."""
 
     def __init__(
         self, options: Options, rng: Callable[[], float], whoami: Callable[[], Any]
@@ -94,6 +94,12 @@ class Openings(Desk):
             if entry.group is not None:  # it was born, and has been withdrawn since
                 supply.leaving -= 1
             self._ask_for_more(supply)
+
+    def _leaving(self, supply: Supply) -> list[Entry]:
+        """The conns of a supply that are on their way out."""
+        if not supply.leaving:
+            return []
+        return [e for e in self.entries.values() if e.supply is supply and e.state is DRAINING]
 
     def _ask_for_more(self, supply: Supply) -> None:
         """Put a supply in the queue for a slot, once; whether it wants one is asked there."""

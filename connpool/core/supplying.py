@@ -23,7 +23,7 @@ from .supply import Supply
 
 
 class Supplying(Life):
-    """The sixth storey of the core."""
+    """The seventh storey of the core."""
 
     # -- supplies ------------------------------------------------------------------------------
 
@@ -79,6 +79,7 @@ class Supplying(Life):
         too_many = len(staying) - len(idle) - supply.max_size
         for entry in idle + busy[: max(0, too_many)]:
             self._dismiss(entry, now)
+        self._recheck(supply, (self._listings[resource],), now)  # it may bring no more
         self._ask_starved()
         self._ask_for_more(supply)
         self._grant_openings(now)
@@ -238,8 +239,7 @@ class Supplying(Life):
 
     def _waits_since(self, supply: Supply) -> float:
         """The place of the first who waits for a conn of the supply."""
-        needs = self._listings[supply.resource].line.needs.values()
-        return min((need.tickets[0].order[0] for need in needs), default=math.inf)
+        return self._listings[supply.resource].line.since[0]
 
 
 def _may_leave(entry: Entry, supply: Supply) -> bool:

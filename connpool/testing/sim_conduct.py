@@ -305,6 +305,7 @@ class Conduct(Sizes):
         for card in self.lost:
             for peer in self._peers(card):
                 idle = peer.seen is READY and not peer.holders and peer.used != self.now
+                idle = idle and peer.entry.rest_until < self.now  # or it rested a moment before
                 if idle and peer.checks and peer.well_in != self.looks and not peer.condemned:
                     self.fail(
                         11, f"conn {card.id} was found dead, and its idle peer {peer.id} not asked"

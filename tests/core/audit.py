@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from contextlib import closing
 
 from connpool.core import Core, Entry, Standing, State, Supply, Ticket, Work
 from connpool.core.candidates import Listing, lendable
 from connpool.core.entry import HOPEFUL, LIVE
+from connpool.core.hoping import _is_own
 from connpool.core.lending import LOOKOUT
 from connpool.core.openings import _callers
 from connpool.core.supply import WANTED
-from connpool.core.waiting import ANY
+from connpool.core.waiting import ANY, in_order
 
 
 def audit(core: Core, now: float) -> None:
@@ -115,6 +117,16 @@ def _listing(core: Core, listing: Listing, now: float) -> None:
     assert members or listing.supply, f"{resource!r} is listed for nothing"
     for need in listing.line:
         assert need.witness in members or need.witness is listing.supply is not None
+        assert need.size == len(list(need)) > 0
+        assert not need.alone or need.size == 1
+        for ticket in need:
+            if isinstance(need.witness, Entry) and ticket.who is not None:
+                assert not _is_own(need.witness, ticket), "somebody waits for himself"
+                assert need.alone or not core._holds(need.witness, ticket)
+    with closing(in_order([listing.line])) as needs:
+        firsts = [need.tickets[0].order for need in needs]
+    assert sorted(set(firsts)) == sorted(need.tickets[0].order for need in listing.line)
+    assert firsts == sorted(firsts)
     for ticket in listing.line.tickets():
         _ticket(core, ticket, listing, now)
 

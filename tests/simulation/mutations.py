@@ -107,7 +107,7 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "deadlines are never over",
-        "desk.py",
+        "hoping.py",
         "        while (ticket := self._deadlines.pop(now)) is not None:",
         "        while False and (ticket := self._deadlines.pop(now)) is not None:",
     ),
@@ -124,10 +124,22 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
         "ticket = tickets.pop()",
     ),
     (
-        "of several needs the first made is served",
-        "desk.py",
-        "            needs = sorted(needs, key=lambda need: need.tickets[0].order)\n",
-        "            needs = list(needs)\n",
+        "of several needs that is served whose first was first once",
+        "waiting.py",
+        "            if order == (place, arrived):\n",
+        "            if True:\n",
+    ),
+    (
+        "a need that comes later has no place in the order",
+        "waiting.py",
+        "        heapq.heappush(heap, self._item(need))\n",
+        "",
+    ),
+    (
+        "a need that was passed over has no place in the order",
+        "waiting.py",
+        "            heapq.heappush(heap, item)\n",
+        "            pass\n",
     ),
     (
         "filters are not asked for those who wait",
@@ -143,15 +155,39 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "who waits in vain is never told",
-        "desk.py",
-        "                if need.witness is lost:\n",
+        "hoping.py",
+        "                if need.witness is lost or need.witness is maker:\n",
         "                if False:\n",
     ),
     (
         "who would wait for himself may",
         "desk.py",
-        "        if not mine:  # it is something else that is waited for\n",
+        "        if alone or self._holds(hope, ticket):\n",
+        "        if alone:\n",
+    ),
+    (
+        "who holds what others now hope for may wait for himself",
+        "hoping.py",
+        "        if need.alone or not held:\n",
         "        if True:\n",
+    ),
+    (
+        "who uses what has died may wait for himself",
+        "hoping.py",
+        "                if need.alone and need.witness is entry:\n",
+        "                if False:\n",
+    ),
+    (
+        "what only the caller himself could give back is a hope",
+        "hoping.py",
+        "            if passes and not _is_own(entry, ticket):\n",
+        "            if passes:\n",
+    ),
+    (
+        "a supply is a hope though it brings no more",
+        "hoping.py",
+        "return supply if may and self._brings_more(supply, ticket) else None",
+        "return supply if may else None",
     ),
     (
         "no limit of those who wait",
@@ -421,8 +457,8 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
     (
         "a supply made smaller keeps its conns",
         "supplying.py",
-        "            self._dismiss(entry, now)\n        self._ask_starved()\n",
-        "            pass\n        self._ask_starved()\n",
+        "            self._dismiss(entry, now)\n        self._recheck(supply, (",
+        "            pass\n        self._recheck(supply, (",
     ),
     # -- leaving
     (
