@@ -294,6 +294,7 @@ class Life(Care):
         """
         entry.reason = reason or entry.reason
         if entry.permit is not None:
+            self._vacate(entry, now)
             return
         if entry.popper is not None:
             if not entry.in_use:

@@ -95,6 +95,14 @@ class Openings(Desk):
                 supply.leaving -= 1
             self._ask_for_more(supply)
 
+    def _vacate(self, entry: Entry, now: float) -> None:
+        """A conn that was closed under those who used it takes no place once the last has left: its
+        close may hang."""
+        permit = entry.permit
+        if permit is not None and permit.work is Work.CLOSE and not entry.in_use:
+            self._uncount(entry)
+            self._grant_openings(now)
+
     def _leaving(self, supply: Supply) -> list[Entry]:
         """The conns of a supply that are on their way out."""
         if not supply.leaving:

@@ -207,7 +207,8 @@ class Supplying(Life):
         hungry = min(self._starved, key=self._waits_since, default=None)
         if hungry is None or hungry is supply:
             return False
-        own, other = self._waits_since(supply), self._waits_since(hungry)
+        other, need = self._waits_since(hungry), self._next_for(entry, now)
+        own = math.inf if need is None else need.tickets[0].order[0]
         if other == math.inf or other > own or (own < math.inf and supply.size <= hungry.size):
             return False
         self._ask_for_more(hungry)  # before this one's own supply asks for another

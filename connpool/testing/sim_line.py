@@ -35,7 +35,7 @@ def _order(caller: Caller) -> int:
 
 
 class Line(Conduct):
-    """The fourth storey of the ledger."""
+    """The fifth storey of the ledger."""
 
     def __init__(self, core: Core, options: Options) -> None:
         super().__init__(core, options)
@@ -57,6 +57,7 @@ class Line(Conduct):
         if card is None:
             self.fail(8, f"{caller} was given conn {entry.id}, which has left")
         if caller.queued:
+            self.check_share(caller, card)
             self.leaves(caller)
             if self.now > caller.deadline:
                 self.fail(7, f"{caller} was served {self.now - caller.deadline:.3f} s too late")

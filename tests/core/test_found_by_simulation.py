@@ -202,3 +202,37 @@ def test_a_supply_without_the_method_is_no_hope_for_a_nested_call() -> None:
     assert granted(shop.ask("db", who="me"))
     with pytest.raises(NestedCall):
         shop.ask("db", who="me")
+
+
+def test_a_close_that_hangs_takes_no_place_once_the_last_user_has_left() -> None:
+    """The conn was closed under him, and the supply may have one only."""
+    shop = Workshop()
+    shop.supply(max_size=1)
+    held = shop.ask("db")
+    made = shop.born()
+    shop.core.lost(made, made.lives, OSError("torn"), shop.now)
+    shop.look()
+    assert shop.closing().entry is made
+    waiting = shop.ask("db")
+    assert shop.permits == []
+    shop.end(held, OSError("torn"))
+    shop.born()
+    assert granted(waiting)
+
+
+def test_a_conn_gives_way_though_one_whom_it_cannot_serve_has_waited_longest() -> None:
+    """Who would get it has come later than he who waits at the other resource."""
+    shop = Workshop(max_size=2)
+    shop.supply("db", min_size=0, max_size=2)
+    running = [shop.ask("db"), shop.ask("db")]
+    shop.born(), shop.born()
+    shop.supply("web", max_size=2)
+    shop.update("db", filter=lambda info: info.id == 1, extra="red")
+    picky = shop.ask("db", filter=lambda info: info.extra == "red")
+    other = shop.ask("web")
+    late = shop.ask("db")
+    shop.answer(running[1])
+    shop.settle()
+    assert granted(other)
+    assert queued(picky)
+    assert queued(late)
