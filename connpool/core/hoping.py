@@ -67,7 +67,8 @@ class Hoping(Lending):
         it may be opened, is being opened, or will be when one that leaves has left."""
         if supply.has_room or supply.unborn:
             return True
-        return any(not entry.held_by(ticket.who) for entry in self._leaving(supply))
+        others = sum(not entry.held_by(ticket.who) for entry in self._leaving(supply))
+        return supply.size - others < supply.max_size
 
     def _holds(self, hope: Entry | Supply, ticket: Ticket) -> bool:
         """Whether the caller himself holds what he hopes for, or a part of it."""
@@ -75,7 +76,8 @@ class Hoping(Lending):
         if who is None:
             return False
         if isinstance(hope, Supply):
-            return bool(hope.leaving) and not self._brings_more(hope, ticket)
+            held = any(entry.held_by(who) for entry in self._leaving(hope))
+            return held and not self._brings_more(hope, ticket)
         # Not `is`: the identity of a thread is a new int each time it is asked for.
         users = hope.users
         return bool(hope.in_use and hope.user == who) if users is None else who in users

@@ -105,8 +105,9 @@ class Leaving(Supplying):
             self._move(entry, COOLING)
             self._arm(entry, now)  # whatever rang while it was out did so in vain
             self.tick(now)
-        if entry.supply is not None:  # who hoped that it would make room for another
-            self._recheck(entry.supply, group.listings, now)
+        supply = entry.supply
+        if supply is not None and supply.hopeful:  # some hoped that it would make room for another
+            self._recheck(supply, (self._listings[supply.resource],), now)
 
     # -- the end -------------------------------------------------------------------------------
 

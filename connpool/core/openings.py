@@ -21,7 +21,7 @@ from .entry import DRAINING, GONE, REVIVING, Entry, move
 from .options import Options
 from .permits import Permit, Work
 from .supply import WANTED, Supply
-from .waiting import ANY
+from .waiting import ANY, Need
 
 # How many failures a report tells of.
 REMEMBERED = 5
@@ -198,7 +198,7 @@ class Openings(Desk):
         if supply.retry_at > now:  # the clock may have been read before the last alarm rang
             self._arm(supply, supply.retry_at)
             return
-        if not supply.wanted(_callers(listing, supply), now) or not self._make_room(supply, now):
+        if not supply.wanted(callers(listing, supply), now) or not self._make_room(supply, now):
             return
         self._starved.pop(supply, None)  # if room had to be made
         self._last_id += 1
@@ -231,10 +231,11 @@ class Openings(Desk):
         return len(self.entries) - leaving
 
 
-def _callers(listing: Listing, supply: Supply) -> int:
+def serves(supply: Supply, need: Need) -> bool:
+    """Whether a conn of the supply could serve those who wait so, as far as is known."""
+    return supply.methods is None or need.method is ANY or need.method in supply.methods
+
+
+def callers(listing: Listing, supply: Supply) -> int:
     """How many wait that conns of the supply could serve, as far as is known."""
-    return sum(
-        need.size
-        for need in listing.line.needs.values()
-        if supply.methods is None or need.method is ANY or need.method in supply.methods
-    )
+    return sum(need.size for need in listing.line.needs.values() if serves(supply, need))

@@ -11,7 +11,9 @@ hung one is given up, and closed if it ever succeeds.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import closing
+from operator import itemgetter
 from typing import Any
 
 from ..errors import PoolClosed, ResourceError, show
@@ -19,7 +21,9 @@ from . import outcome
 from .candidates import Listing
 from .entry import DRAINING, HOPEFUL, LIVE, OPENING, READY, REVIVING, Entry
 from .life import Life
+from .openings import callers, serves
 from .supply import Supply
+from .waiting import in_order
 
 
 class Supplying(Life):
@@ -187,7 +191,8 @@ class Supplying(Life):
         idle: dict[Supply, list[Entry]] = {}
         for entry in self.entries.values():
             other = entry.supply
-            if other is not None and other is not supply and _may_leave(entry, other):
+            # One that is not listed has just come back, and there may be who waits for it.
+            if entry.listed and other not in (None, supply) and _may_leave(entry, other):
                 idle.setdefault(other, []).append(entry)
         if not idle:
             return False
@@ -204,16 +209,28 @@ class Supplying(Life):
         supply = entry.supply
         if supply is None or not _may_leave(entry, supply):
             return False
-        hungry = min(self._starved, key=self._waits_since, default=None)
-        if hungry is None or hungry is supply:
-            return False
-        other, need = self._waits_since(hungry), self._next_for(entry, now)
+        need = self._next_for(entry, now)
         own = math.inf if need is None else need.tickets[0].order[0]
-        if other == math.inf or other > own or (own < math.inf and supply.size <= hungry.size):
-            return False
-        self._ask_for_more(hungry)  # before this one's own supply asks for another
-        self._retire(entry, outcome.EVICTED, now)
-        return True
+        for other, hungry in sorted(self._hungry(), key=itemgetter(0)):
+            if hungry is supply or other > own:
+                return False
+            if own < math.inf and supply.size <= hungry.size:
+                continue
+            if not hungry.wanted(callers(self._listings[hungry.resource], hungry), now):
+                continue
+            self._ask_for_more(hungry)  # before this one's own supply asks for another
+            self._retire(entry, outcome.EVICTED, now)
+            return True
+        return False
+
+    def _hungry(self) -> Iterator[tuple[float, Supply]]:
+        """The supplies that starve, and since when somebody waits for a conn of each."""
+        for supply in self._starved:
+            line = self._listings[supply.resource].line
+            with closing(in_order([line])) as needs:
+                first = next((need for need in needs if serves(supply, need)), None)
+            if first is not None:
+                yield first.tickets[0].order[0], supply
 
     def _returned(self, entry: Entry, now: float) -> None:
         """A place is free again: for who waits, for the rotation, or for what comes next."""
@@ -237,10 +254,6 @@ class Supplying(Life):
             entry.broken |= end in outcome.BROKEN  # nothing is gained by waiting
         self._rest(entry, rest, now)
         self._returned(entry, now)
-
-    def _waits_since(self, supply: Supply) -> float:
-        """The place of the first who waits for a conn of the supply."""
-        return self._listings[supply.resource].line.since[0]
 
 
 def _may_leave(entry: Entry, supply: Supply) -> bool:

@@ -30,6 +30,7 @@ OPENING, REVIVING, DRAINING, GONE = (
 SPARE = ("idle", "evicted")
 FINAL = ("withdrawn", "popped", "pool closed", "gave up")
 INF = math.inf
+ROUNDING = 1e-9
 
 
 class Conduct(Shares):
@@ -295,7 +296,7 @@ class Conduct(Shares):
             most = backoff.most * (1 + backoff.jitter)
         elif reason in LOST:
             most = 0.0
-        if not least <= wait <= max(most, 1e-9):
+        if not least - ROUNDING <= wait <= most + ROUNDING:
             self.fail(
                 13,
                 f"conn {card.id} ({reason}, {card.streak} times in a row) is opened again after "

@@ -240,8 +240,8 @@ class Line(Conduct):
             return bool(able)
         leaving = [c for c in source.cards if c.staying and c.seen is State.DRAINING]
         own = [c for c in leaving if any(holder.who == caller.who for holder in c.holders)]
-        room = sum(card.staying for card in source.cards) < source.max_size
-        if room or source.unborn or len(own) < len(leaving):
+        others = len(leaving) - len(own)
+        if source.unborn or source.size - others < source.max_size:
             return False  # another will come beside those that are alive, without his doing
         return bool(able or own)
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..core import Core, Options
-from .sim_cards import LIVE, Card, Source
+from ..core import Core, Options, State
+from .sim_cards import Card, Source
 from .sim_sizes import Sizes
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ class Shares(Sizes):
         )
 
     def first_of(self, source: Source) -> Caller | None:
-        """Who has waited longest at the resource of a supply."""
-        return next((c for c in self.line if c.resource == source.resource), None)
+        """Who has waited longest for a conn of a supply."""
+        return next((caller for caller in self.line if self._is_for(caller, source)), None)
 
     # -- who comes later -----------------------------------------------------------------------
 
@@ -98,11 +98,13 @@ class Shares(Sizes):
         ):
             return False
         left = sum(self._has_just_left(other) for other in self.cards.values() if other is not card)
-        return self.occupied() + left + 1 >= most
+        new = sum(entry not in self.cards for entry in self.core.entries.values())
+        return self.occupied() + new + left + 1 >= most
 
     def _has_just_left(self, card: Card) -> bool:
         """Whether it took a place until this step."""
-        return not card.staying and (card.out_in == self.looks or card.seen in LIVE)
+        before = card.seen is not State.DRAINING and card.seen is not State.GONE
+        return not card.staying and (card.out_in == self.looks or before)
 
     def _wants(self, source: Source) -> bool:
         wanted = max(

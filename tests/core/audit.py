@@ -14,7 +14,7 @@ from connpool.core.candidates import Listing, lendable
 from connpool.core.entry import HOPEFUL, LIVE
 from connpool.core.hoping import _is_own
 from connpool.core.lending import LOOKOUT
-from connpool.core.openings import _callers
+from connpool.core.openings import callers
 from connpool.core.supply import WANTED
 from connpool.core.waiting import ANY, in_order
 
@@ -187,7 +187,7 @@ def _supply(core: Core, supply: Supply, listing: Listing, now: float) -> None:
     staying = [entry for entry in own if entry.state in LIVE or entry.state is State.OPENING]
     assert len(staying) <= supply.max_size
     assert all(entry.state is not State.REVIVING for entry in own)
-    waiting = _callers(listing, supply)
+    waiting = callers(listing, supply)
     if supply.wanted(waiting, now) and supply not in core._to_open:
         known = supply in core._starved or supply.alarm <= now  # the driver may be late
         assert known, "a supply wants a conn, and nobody knows"

@@ -369,3 +369,35 @@ def test_needs_whose_filters_raise_are_passed_over_and_told() -> None:
     bench.answer(running)
     assert [type(error_of(ticket)) for ticket in waiting] == [ValueError] * 3
     assert granted(bench.ask())
+
+
+def test_what_leaves_a_supply_made_smaller_makes_no_room() -> None:
+    """One of two stays, and the caller holds it; it is another's that leaves."""
+    shop = Workshop()
+    shop.supply(max_size=2)
+    shop.ask("db", who="bob"), shop.ask("db", who="ann")
+    shop.born(), shop.born()
+    nested, plain = shop.ask("db", who="ann"), shop.ask("db", who="eve")
+    shop.core.resize("db", 0, 1, shop.now)
+    shop.look()
+    assert isinstance(error_of(nested), NestedCall)
+    assert queued(plain)
+
+
+def test_who_holds_nothing_of_a_supply_may_wait_for_what_it_cannot_bring_yet() -> None:
+    """He does not wait for himself, though nothing can come before somebody else is done."""
+    shop = Workshop()
+    shop.supply(max_size=1)
+    running = shop.ask("db", who="bob")
+    made = shop.born()
+    own = shop.conn("db")
+    mine = shop.ask("db", who="ann", filter=only(own))
+    shop.core.let_go([made], shop.now)
+    shop.look()
+    shop.pop(own)
+    waiting = shop.ask("db", who="ann")
+    assert queued(waiting)
+    shop.answer(mine)
+    shop.answer(running)
+    shop.born()
+    assert granted(waiting)

@@ -6,16 +6,6 @@ Owns the list.  Refuses to know how a broken core is found; see `mutants`.
 
 from __future__ import annotations
 
-# What the ledger does not see, or so seldom that a hunt seldom finds it: the command hunts these too.
-SELDOM_SEEN = frozenset(
-    {
-        "no idle conn makes room for another resource",
-        "no busy resource ever gives way",
-        "what expired during the pop is lent",
-        "the pause goes on after success",
-    }
-)
-
 MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
     # -- machine: the doors
     (
@@ -307,6 +297,12 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
         "if not pop.done and pop.begun:",
     ),
     (
+        "a close that hangs takes a place for ever",
+        "openings.py",
+        "        if permit is not None and permit.work is Work.CLOSE and not entry.in_use:\n",
+        "        if False:\n",
+    ),
+    (
         "a slot is never given back",
         "openings.py",
         "        self._connecting -= permit.holds_slot\n",
@@ -447,6 +443,30 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
         "supplying.py",
         "            if not (self._starved and self._gives_way(entry, now)):\n",
         "            if True:\n",
+    ),
+    (
+        "a conn gives way to who has come later",
+        "supplying.py",
+        "            if hungry is supply or other > own:\n",
+        "            if hungry is supply:\n",
+    ),
+    (
+        "a resource gives way to one that has more",
+        "supplying.py",
+        "            if own < math.inf and supply.size <= hungry.size:\n",
+        "            if False:\n",
+    ),
+    (
+        "a conn gives way for nobody",
+        "supplying.py",
+        "            if not hungry.wanted(callers(self._listings[hungry.resource], hungry), now):\n",
+        "            if False:\n",
+    ),
+    (
+        "a conn that has just come back gives way as an idle one",
+        "supplying.py",
+        "            if entry.listed and other not in (None, supply)",
+        "            if other not in (None, supply)",
     ),
     (
         "a withdrawn supply keeps its conns",
