@@ -83,6 +83,9 @@ class Leaving(Supplying):
                 self._onward(entry, now, outcome.POOL_CLOSED)
             else:
                 self._reinstate(entry, now)
+        for supply in dict.fromkeys(entry.supply for entry in pop.entries):
+            if supply is not None and supply.hopeful:  # they will make no room for others
+                self._recheck(supply, (self._listings[supply.resource],), now)
 
     def _reinstate(self, entry: Entry, now: float) -> None:
         group = entry.group
@@ -105,9 +108,6 @@ class Leaving(Supplying):
             self._move(entry, COOLING)
             self._arm(entry, now)  # whatever rang while it was out did so in vain
             self.tick(now)
-        supply = entry.supply
-        if supply is not None and supply.hopeful:  # some hoped that it would make room for another
-            self._recheck(supply, (self._listings[supply.resource],), now)
 
     # -- the end -------------------------------------------------------------------------------
 

@@ -212,9 +212,9 @@ class Supplying(Life):
         need = self._next_for(entry, now)
         own = math.inf if need is None else need.tickets[0].order[0]
         for other, hungry in sorted(self._hungry(), key=itemgetter(0)):
-            if hungry is supply or other > own:
+            if other > own:
                 return False
-            if own < math.inf and supply.size <= hungry.size:
+            if hungry is supply or (own < math.inf and supply.size <= hungry.size):
                 continue
             if not hungry.wanted(callers(self._listings[hungry.resource], hungry), now):
                 continue

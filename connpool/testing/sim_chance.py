@@ -93,9 +93,10 @@ class Dice:
 
 
 # Of so many worlds one is scarce: several supplies want more than the pool may hold.  In one other
-# conns are often asked whether they are well, and taken out meanwhile.
+# many callers call from inside their calls, and conns become fewer and fewer; and in one conns are
+# often asked whether they are well, and taken out meanwhile.
 KINDS = 8
-SCARCE, ASKED = 3, 6
+SCARCE, NESTED, ASKED = 3, 5, 6
 
 
 def draw_setup(seed: int) -> Setup:
@@ -133,8 +134,12 @@ class Draw:
         self.fashion = 0.0  # share of callers who want what most want at the time
         self.peers: Sequence[Any] = (Peer, AskedPeer)
         self.ttls: Sequence[Any] = (None, None, None, 0.25, 4.0)  # of supplies
+        self.revives: Sequence[Any] = REVIVES
+        self.nesting = 0.06  # share of callers who call from inside their call
         self.changes = CHANGES
         self.number = 0
+        if seed % KINDS == NESTED:
+            self._make_nested()
         if seed % KINDS == SCARCE:
             self._make_scarce()
         if seed % KINDS == ASKED:
@@ -145,10 +150,18 @@ class Draw:
         dice = self.dice
         self.resources = RESOURCES[: dice.pick((2, 3))]
         self.supplies, self.fashion = 1.0, dice.pick((0.0, 0.7, 0.9))
+        self.pace = dice.pick((0.125, 0.25, 0.5))  # or all would be busy all the time
         self.harm, self.trouble = dice.pick((0.0, 0.0, 0.02)), dice.pick((0.0, 0.0, 0.1))
         self.haste, self.pickiness = 0.0, dice.pick((0.0, 0.0, 0.1))
         self.change, self.changes = dice.pick((0.0, 0.02)), SIZES
         self.ttls = (None,)
+
+    def _make_nested(self) -> None:
+        """A few conns that are not always replaced, and callers who want a second one."""
+        dice = self.dice
+        self.resources, self.supplies = RESOURCES[:1], dice.pick((0.0, 0.0, 1.0))
+        self.nesting, self.revives = dice.pick((0.3, 0.5)), (False, False, True)
+        self.harm, self.trouble = dice.pick((0.05, 0.15)), 0.0
 
     def _make_asked(self) -> None:
         """Conns that live for a while, and are asked at length; most changes are pops."""
@@ -195,7 +208,7 @@ class Draw:
             gives_up = 12.0  # or a world would be full of those who wait
         who = ... if dice.chance(0.95) else None
         inner = None  # who cannot be told from others cannot be told that he waits for himself
-        if depth < DEEPEST and who is ... and dice.chance(0.06):
+        if depth < DEEPEST and who is ... and dice.chance(self.nesting):
             inner = (dice.pick((0.0, 0.125)), self._wish(depth + 1))
         return Wish(
             resource=self._wanted(),
@@ -259,7 +272,7 @@ class Draw:
         known = {
             "extra": dice.pick(EXTRAS),
             "ttl": dice.pick(TTLS),
-            "revive": dice.pick(REVIVES),
+            "revive": dice.pick(self.revives),
         }
         return Comes(self._maker(named), dice.chance(0.3), known, self._habits())
 
@@ -273,7 +286,7 @@ class Draw:
             "ttl": dice.pick(self.ttls),
             "ping_interval": dice.pick((None, 1.0)),
             "connect_timeout": dice.pick((1.0, 2.0)),
-            "revive": dice.pick(REVIVES),
+            "revive": dice.pick(self.revives),
             "extra": dice.pick(EXTRAS),
         }
         return Supplied(resource, self._maker(resource), known, self._habits())

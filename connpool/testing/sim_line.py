@@ -124,8 +124,9 @@ class Line(Conduct):
     def check_hopes(self) -> None:
         """Nobody waits for what cannot come, or cannot come before he gives back what he has."""
         having = {holder.who for card in self.cards.values() for holder in card.holders}
+        hopeful = [card for card in self.cards.values() if card.seen in HOPEFUL]
         for caller in self.line:
-            if not self.hope(caller):
+            if not any(card.able(caller) for card in hopeful) and not self._may_be_made(caller):
                 self.fail(12, f"{caller} waits for what can never come")
             if caller.who in having and self._own_only(caller):
                 self.fail(12, f"{caller} waits for himself")
@@ -172,7 +173,7 @@ class Line(Conduct):
             if caller.deadline <= self.now or self.dismissed:
                 continue
             if isinstance(error, NestedCall):
-                if not self._own_only(caller) and not self._was_shown(caller):
+                if not self._own_only(caller, lately=False) and not self._was_shown(caller):
                     self.fail(12, f"{caller} was told that he waits for himself, and he does not")
                 continue
             able = any(
@@ -228,20 +229,21 @@ class Line(Conduct):
             return MethodError
         return FilterError
 
-    def _own_only(self, caller: Caller) -> bool:
-        """Whether only the caller himself could give back what he waits for."""
+    def _own_only(self, caller: Caller, *, lately: bool = True) -> bool:
+        """Whether only the caller himself could give back what he waits for; `lately`: what has
+        come to life in this very step counts."""
         if caller.who is None:
             return False
         able = self._able(caller)
-        if not all(self.is_own(card, caller) for card in able):
+        others = [card for card in able if not self.is_own(card, caller)]
+        if any(lately or card.well_in != self.looks for card in others):
             return False
         source = self.sources.get(caller.resource)
         if source is None or not self._may_be_like(source, caller):
             return bool(able)
         leaving = [c for c in source.cards if c.staying and c.seen is State.DRAINING]
         own = [c for c in leaving if any(holder.who == caller.who for holder in c.holders)]
-        others = len(leaving) - len(own)
-        if source.unborn or source.size - others < source.max_size:
+        if source.unborn or source.size - (len(leaving) - len(own)) < source.max_size:
             return False  # another will come beside those that are alive, without his doing
         return bool(able or own)
 

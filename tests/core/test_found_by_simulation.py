@@ -314,6 +314,24 @@ def test_a_hungry_resource_that_has_more_does_not_hide_one_that_has_less() -> No
         shop.answer(ticket)
 
 
+def test_a_resource_that_starves_itself_gives_way_all_the_same() -> None:
+    """Who has waited longest there cannot use the conn, and who could has come last of all."""
+    shop = Workshop(max_size=2)
+    shop.supply("db", max_size=3)
+    running = [shop.ask("db"), shop.ask("db")]
+    one = shop.born()
+    shop.born()
+    shop.update("db", filter=lambda info: info.id == one.id, extra="red")
+    picky = shop.ask("db", filter=lambda info: info.extra == "red")
+    shop.supply("web", max_size=1)
+    other, late = shop.ask("web"), shop.ask("db")
+    shop.answer(running[1])
+    shop.settle()
+    assert granted(other)
+    assert queued(picky)
+    assert queued(late)
+
+
 def test_a_pop_given_up_after_its_supply_has_ended_leaves_others_be() -> None:
     """The resource has conns that were put in meanwhile, and they can still be had."""
     shop = Workshop()
@@ -327,3 +345,19 @@ def test_a_pop_given_up_after_its_supply_has_ended_leaves_others_be() -> None:
     shop.unpop(pop)
     assert holder(shop.ask("db")) is by_hand
     shop.answer(running)
+
+
+def test_conns_whose_pop_is_given_up_come_back_together() -> None:
+    """Before anybody is told that none of them passes his filter."""
+    shop = Workshop()
+    shop.supply(max_size=2)
+    running = [shop.ask("db"), shop.ask("db")]
+    one, two = shop.born(), shop.born()
+    shop.collects = False
+    pop = shop.pop(one, two)
+    waiting = shop.ask("db", filter=lambda info: info.id == two.id)
+    assert queued(waiting)
+    shop.unpop(pop)
+    assert queued(waiting)
+    shop.answer(running[1])
+    assert holder(waiting) is two

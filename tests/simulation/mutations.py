@@ -447,14 +447,14 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
     (
         "a conn gives way to who has come later",
         "supplying.py",
-        "            if hungry is supply or other > own:\n",
-        "            if hungry is supply:\n",
+        "            if other > own:\n",
+        "            if False:\n",
     ),
     (
         "a resource gives way to one that has more",
         "supplying.py",
-        "            if own < math.inf and supply.size <= hungry.size:\n",
-        "            if False:\n",
+        "            if hungry is supply or (own < math.inf and supply.size <= hungry.size):\n",
+        "            if hungry is supply:\n",
     ),
     (
         "a conn gives way for nobody",
