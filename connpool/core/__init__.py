@@ -39,7 +39,8 @@ means; an overdue permit frees its slot and is otherwise waited for.
 **Tickets.**  Who finds no free conn queues a `Ticket`.  Those who want the same method through the
 same filter share a `Need`, and the need holds a *witness*: one conn that can still come and would
 serve them.  Only when the witness is lost is another one looked for, and where there is none the
-waiting ends at once with the precise error.
+waiting ends at once with the precise error.  Who holds the witness himself has a need alone, with
+another witness: where there is none he would wait for himself, and is told so.
 
 **Two facts carry the fairness.**  A conn with a free place lies in the rotation only while nobody
 who waits can be served by it; so a newcomer who finds one overtakes nobody.  And each change of
@@ -58,6 +59,7 @@ what can be served (a return, an opening, the end of a rest, a change of `extra`
     care       checks, suspicion, permits that take too long
     openings   entries, permits, slots
     desk       entries meet tickets
+    hoping     what can still come for who waits
     lending    which of the free conns a newcomer gets
 
 and beside them, knowing nothing of each other's workings: `entry` (states, Info), `candidates`

@@ -22,7 +22,7 @@ from .where import Test
 
 
 class Book(Leaving):
-    """The eighth storey of the core."""
+    """The ninth storey of the core."""
 
     __slots__ = ()
 

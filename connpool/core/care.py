@@ -24,7 +24,7 @@ DOZE = 1.0
 
 
 class Care(Openings):
-    """The fourth storey of the core: conns that nobody uses at the moment."""
+    """The fifth storey of the core: conns that nobody uses at the moment."""
 
     __slots__ = ()
 

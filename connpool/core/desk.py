@@ -1,32 +1,29 @@
-"""The desk: hands conns to those who wait, and tells those who wait in vain.
+"""The desk: lets callers wait in line, and hands conns to those who wait.
 
 Owns the meeting of entries and tickets.  Refuses to know how a conn is born or dies.
 
 Invariants: while a lendable conn can serve a waiter, that waiter does not wait; among those a conn
-can serve the first comes first; a ticket waits only while its need has a witness.  One that wants
-all places of a shared conn can be served when the conn is idle: it claims one that is not, and that
-one serves nobody behind it, but those who use it already.
+can serve the first comes first.  One that wants all places of a shared conn can be served when the
+conn is idle: it claims one that is not, and that one serves nobody behind it, but those who use it
+already.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
-from typing import Any
+from contextlib import closing
 
-from ..errors import NestedCall, PoolClosed, PoolError, PoolFull, PoolTimeout, show
-from .candidates import Listing, Offer
-from .entry import LIVE, READY, Entry, release_claim
-from .lending import LOOKOUT, Lending
-from .prospects import refusal, witness
-from .report import summary
-from .supply import Supply
-from .waiting import ANY, FAILED, GRANTED, QUEUED, Need, Standing, Ticket
-from .where import Where
+from ..errors import PoolClosed, PoolFull
+from .candidates import Listing
+from .entry import READY, Entry, release_claim
+from .hoping import Hoping
+from .lending import LOOKOUT
+from .prospects import refusal
+from .waiting import ANY, GRANTED, QUEUED, Need, Ticket, suited
 
 
-class Desk(Lending):
-    """The second storey of the core: entries and tickets."""
+class Desk(Hoping):
+    """The third storey of the core: entries and tickets."""
 
     __slots__ = ()
 
@@ -43,32 +40,33 @@ class Desk(Lending):
         need = listing.line.find(ticket) if listing is not None else None
         if (
             need is None
-            or need.witness is None
             or ticket.deadline <= now  # what is true now counts, not what may come
-            or _maybe_own(need.witness, ticket.who)
+            or self._holds(need.witness, ticket)
         ):
-            need = self._open_need(ticket, now)
+            need = self._open_need(ticket, now, alone=need is not None)
         elif self._max_waiting is not None:
             self._refuse_full(ticket, self._max_waiting)
         arrivals = self.arrivals
-        ticket.standing = QUEUED
         if ticket.place is None:
             ticket.place = arrivals
             self._tally.queued += 1
+        if need.size and ticket.place == arrivals:  # nearly always: `join` without the questions
+            ticket.standing = QUEUED
+            ticket.need = need
+            need.size += 1
             need.tickets.append(ticket)
-            need.size += 1
         else:
-            need.size += 1
-            need.add(ticket)
-        ticket.need = need
+            need.listing.line.join(ticket, need)
         self.arrivals = arrivals + 1
         self.waiting += 1
         if ticket.deadline != math.inf:
             self._deadlines.add(ticket, arrivals, self.waiting)
             if ticket.deadline < self.due:
                 self.due = ticket.deadline
-        if self.leasing and self._lookout.alarm == math.inf:
-            self._arm(self._lookout, now + LOOKOUT)
+        if self.leasing:
+            self._asking[ticket.who] = ticket
+            if self._lookout.alarm == math.inf:
+                self._arm(self._lookout, now + LOOKOUT)
         if need.listing.supply is not None:
             self._demand(need.listing, now)
 
@@ -94,8 +92,8 @@ class Desk(Lending):
                 return True
         return False
 
-    def _open_need(self, ticket: Ticket, now: float) -> Need:
-        """The need that `ticket` may join, made if it is the first of its kind."""
+    def _open_need(self, ticket: Ticket, now: float, *, alone: bool) -> Need:
+        """A need for the first of its kind, or for one who has to wait `alone`."""
         if self.closed:
             raise PoolClosed(f"pool {self.name!r} is closed", pool=self.name)
         listing = self._listings.get(ticket.resource)
@@ -105,29 +103,14 @@ class Desk(Lending):
             raise refusal(listing, ticket, self.name, now)
         if ticket.deadline <= now:
             raise self._timeout(ticket, listing, now)
-        if offer is not None:
-            self._refuse_nested(ticket, offer, now)
+        if alone or self._holds(hope, ticket):
+            alone, other = True, self._hope_of_others(listing, offer, ticket, now)
+            if other is None:
+                raise self._vain(listing, offer, ticket, now)
+            hope = other
         if self._max_waiting is not None:
             self._refuse_full(ticket, self._max_waiting)
-        need = listing.line.find(ticket)
-        if need is None:
-            need = listing.line.open(ticket, listing, hope)
-        return need
-
-    def _hope(
-        self, listing: Listing | None, offer: Offer | None, ticket: Ticket, now: float
-    ) -> Entry | Supply | None:
-        """What can still come and would serve the ticket: a conn, or else a supply of such."""
-        among = self._members_for(offer, ticket.filter)
-        found = witness(among, ticket, lambda f, e: self._passes(f, e, now), now)
-        supply = listing.supply if listing is not None else None
-        if found is not None or supply is None or ticket.deadline <= now:
-            return found
-        told = ticket.filter is None or isinstance(ticket.filter, Where)
-        made = offer.members() if offer is not None and not told else ()
-        if any(entry.supply is supply for entry in made):
-            return None  # another of their kind would not pass either
-        return supply if _may_make(supply, ticket) else None
+        return listing.line.open(ticket, listing, hope, alone=alone)
 
     def _demand(self, listing: Listing, now: float) -> None:
         """Somebody has begun to wait where a supply can open one more."""
@@ -142,85 +125,12 @@ class Desk(Lending):
                 most=most,
             )
 
-    def _refuse_nested(self, ticket: Ticket, offer: Offer, now: float) -> None:
-        """Raise where every conn that could serve is held by the very one who asks."""
-        supply = self._listings[ticket.resource].supply
-        if ticket.who is None:
-            return
-        if supply and supply.brings_more and _may_make(supply, ticket):
-            return
-        mine = False
-        for entry in self._members_for(offer, ticket.filter):
-            if self._passes(ticket.filter, entry, now):
-                if not _is_own(entry, ticket):
-                    return
-                mine = True
-        if not mine:  # it is something else that is waited for
-            return
-        raise NestedCall(
-            f"pool {self.name!r}: who asks for a conn to {show(ticket.resource)} holds every one "
-            "that could serve, and would wait for itself",
-            pool=self.name,
-            resource=ticket.resource,
-            method=ticket.method,
-        )
-
-    def _leave(self, ticket: Ticket, standing: Standing) -> None:
-        """Take the ticket out of the line."""
-        need = ticket.need
-        assert need is not None
-        first = need.tickets[0] is ticket
-        need.listing.line.leave(ticket, standing)
-        self.waiting -= 1
-        if first and need.claim is not None:
-            self._disclaim(need)
-        self._directory.forget(need.listing)
-
-    def _disclaim(self, need: Need) -> None:
-        """The first of `need` waits no more: the conn that was kept for him is for others, as soon
-        as all who have run out of time are gone from the line, or is kept for the next."""
-        entry = need.claim
-        assert entry is not None
-        release_claim(entry)
-        self._unclaimed.append(entry)
-
     def _serve_unclaimed(self, now: float) -> None:
         """Let those conns serve others that were kept for somebody who has left."""
         while self._unclaimed:
             entry = self._unclaimed.pop()
             if entry.state is READY and entry.expires > now:
                 self._serve(entry, now)
-
-    def _fail(self, ticket: Ticket, error: BaseException | None = None) -> None:
-        """Tell a waiting ticket that it waited in vain."""
-        self._leave(ticket, FAILED)
-        ticket.error = error
-        self.steps.append(ticket)
-
-    def _timeout(self, ticket: Ticket, listing: Listing, now: float) -> PoolError:
-        waited = max(0.0, now - ticket.arrived)
-        self._tally.timeouts += 1
-        error = PoolTimeout(
-            f"pool {self.name!r}: no conn to {show(ticket.resource)} became free in "
-            f"{waited:.2f} s; {self.waiting} other callers wait, {listing.live} alive",
-            pool=self.name,
-            resource=ticket.resource,
-            method=ticket.method,
-            waited=waited,
-            timeout=ticket.deadline - ticket.arrived,
-            waiting=self.waiting,
-            summary=summary(listing, self.waiting, now),
-        )
-        error.__cause__ = listing.last_error or ticket.cause
-        return error
-
-    def _expire_tickets(self, now: float) -> None:
-        while (ticket := self._deadlines.pop(now)) is not None:
-            assert ticket.need is not None
-            listing = ticket.need.listing
-            self._fail(ticket)
-            ticket.error = self._timeout(ticket, listing, now)
-        self._serve_unclaimed(now)
 
     # -- the meeting ---------------------------------------------------------------------------
 
@@ -248,11 +158,40 @@ class Desk(Lending):
                 if found is None:
                     break
                 self._grant(found, entry, now)
+            if entry.claim is not None:
+                self._serve_users(entry, now)
         finally:  # an interrupt out of somebody's filter must not cost the conn its place
             if entry.in_use < entry.capacity and entry.claim is None:
                 group.join(entry)
         if self._unclaimed:
             self._serve_unclaimed(now)
+
+    def _serve_users(self, entry: Entry, now: float) -> None:
+        """Who uses a conn that is kept for somebody, and waits, may have more of it: he for whom it
+        is kept waits for him."""
+        for who in tuple(entry.holders):
+            ticket = self._asking.get(who)
+            if who is None or ticket is None or ticket.whole or entry.in_use >= entry.capacity:
+                continue
+            if self._suits(ticket, entry, now):
+                self._leave(ticket, GRANTED)
+                ticket.entry = entry
+                entry.take_place(who, now)
+                self.steps.append(ticket)
+
+    def _suits(self, ticket: Ticket, entry: Entry, now: float) -> bool:
+        """Whether `entry` is what one who waits has asked for; a filter that raises tells him."""
+        assert ticket.need is not None
+        offer = ticket.need.listing.offers.get(ticket.method)
+        try:
+            return bool(
+                offer is not None
+                and entry.group in offer.groups
+                and self._passes(ticket.filter, entry, now)
+            )
+        except Exception as error:
+            self._fail(ticket, error)
+            return False
 
     def _grant(self, need: Need, entry: Entry, now: float) -> None:
         """Give a place, or all of them, to the first of `need`."""
@@ -272,11 +211,13 @@ class Desk(Lending):
         need.size -= 1
         if not need.size:
             need.listing.line.close(need)
-        elif tickets[0].standing is not QUEUED:
+        elif tickets[0].need is not need:
             need.tidy()
         if need.claim is not None:
             self._disclaim(need)
         self.waiting -= 1
+        if self._asking:
+            self._asking.pop(ticket.who, None)
         self.steps.append(ticket)
         return ticket
 
@@ -287,23 +228,18 @@ class Desk(Lending):
         """
         group = entry.group
         assert group is not None
-        needs: Collection[Need]
-        if len(group.listings) == 1:
-            needs = group.listings[0].line.fitting(entry.extra)
-        else:
-            needs = [n for listing in group.listings for n in listing.line.fitting(entry.extra)]
-        if len(needs) > 1:
-            needs = sorted(needs, key=lambda need: need.tickets[0].order)
-        for need in tuple(needs):
-            if (need.method is ANY or need.method in group.methods) and (
-                need.size if need.filter is None else self._first_is_served(need, entry, now)
-            ):
-                if not need.whole or not entry.in_use:
-                    return need
-                if need.claim is None:
-                    need.claim, entry.claim = entry, need
-                    self._claiming.append(need)
-                    return None
+        lines = [listing.line for listing in group.listings]
+        with closing(suited(lines, entry.extra)) as needs:
+            for need in needs:
+                if (need.method is ANY or need.method in group.methods) and (
+                    need.size if need.filter is None else self._first_is_served(need, entry, now)
+                ):
+                    if not need.whole or not entry.in_use:
+                        return need
+                    if need.claim is None:
+                        need.claim, entry.claim = entry, need
+                        self._claiming.append(need)
+                        return None
         return None
 
     def _first_is_served(self, need: Need, entry: Entry, now: float) -> bool:
@@ -314,48 +250,3 @@ class Desk(Lending):
             except Exception as error:
                 self._fail(need.tickets[0], error)
         return False
-
-    def _recheck(self, lost: Entry | Supply, listings: Iterable[Listing], now: float) -> None:
-        """`lost` can do less than before: find new witnesses, or end a vain waiting."""
-        for listing in listings:
-            for need in listing.line:
-                if need.witness is lost:
-                    self._rewitness(need, now)
-            self._directory.forget(listing)
-        if self._unclaimed:
-            self._serve_unclaimed(now)
-
-    def _rewitness(self, need: Need, now: float) -> None:
-        listing = need.listing
-        offer = listing.offers.get(need.method)
-        while need.size:
-            ticket = need.tickets[0]
-            try:
-                need.witness = self._hope(listing, offer, ticket, now)
-            except Exception as error:
-                self._fail(ticket, error)
-                continue
-            if need.witness is not None:
-                return
-            self._fail(ticket, refusal(listing, ticket, self.name, now))
-
-
-def _is_own(entry: Entry, ticket: Ticket) -> bool:
-    """Whether `entry` can serve the ticket only once its owner has given back what it holds."""
-    if ticket.whole or entry.state not in LIVE:  # all its users have to leave first
-        return entry.held_by(ticket.who)
-    return entry.in_use >= entry.capacity and entry.held_by_only(ticket.who)
-
-
-def _may_make(supply: Supply, ticket: Ticket) -> bool:
-    """Whether the supply may make a conn that would serve the ticket."""
-    any_method = ticket.method is ANY
-    return supply.may_serve(ticket.method, any_method=any_method, filter=ticket.filter)
-
-
-def _maybe_own(hope: Entry | Supply, who: Any) -> bool:
-    """Whether `who` may be the one who uses it: cheap, and wrong only on the safe side."""
-    if isinstance(hope, Supply):
-        return not hope.has_room
-    # Not `is`: the identity of a thread is a new int each time it is asked for.
-    return hope.users is not None or bool(hope.user == who)

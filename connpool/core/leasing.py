@@ -20,7 +20,7 @@ from .permits import Forsaken
 
 
 class Leasing(Book):
-    """The ninth storey of the core."""
+    """The tenth storey of the core."""
 
     __slots__ = ()
 

@@ -20,7 +20,7 @@ from .waiting import Pop
 
 
 class Leaving(Supplying):
-    """The seventh storey of the core."""
+    """The eighth storey of the core."""
 
     __slots__ = ()
 
@@ -85,6 +85,9 @@ class Leaving(Supplying):
                 self._onward(entry, now, outcome.POOL_CLOSED)
             else:
                 self._reinstate(entry, now)
+        for supply in dict.fromkeys(entry.supply for entry in pop.entries):
+            if supply is not None and supply.hopeful:  # they will make no room for others
+                self._recheck(supply, (self._listings[supply.resource],), now)
 
     def _reinstate(self, entry: Entry, now: float) -> None:
         group = entry.group

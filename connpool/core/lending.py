@@ -22,7 +22,7 @@ from .permits import ALARM
 from .stats import Tally
 from .supply import Supply
 from .timers import Timers
-from .waiting import Deadlines, Need
+from .waiting import Deadlines, Need, Ticket
 from .where import Test, Where
 
 # How far into a rotation is looked for a filter before anything else is tried: so many times the
@@ -45,6 +45,7 @@ class Lending:
 
     __slots__ = (
         "_alarms",
+        "_asking",
         "_claiming",
         "_deadlines",
         "_directory",
@@ -94,6 +95,7 @@ class Lending:
         self._alarms: Timers[Entry | Supply | Lookout] = Timers()
         self._deadlines = Deadlines()
         self.few = index.FEW
+        self._asking: dict[Any, Ticket] = {}  # who waits for what, once conns may be kept for some
         self._claiming: list[Need] = []  # those whose first may have a conn kept for him
         self._unclaimed: list[Entry] = []  # no longer kept for somebody who wants them whole
         self._tally = Tally()

@@ -41,7 +41,7 @@ SHORTEST_LIFE = 0.05
 
 
 class Life(Care):
-    """The fifth storey of the core: births, deaths and what lies between."""
+    """The sixth storey of the core: births, deaths and what lies between."""
 
     __slots__ = ()
 
@@ -225,6 +225,7 @@ class Life(Care):
                 self._grant_openings(now)
             return
         self._move(entry, REVIVING)
+        self._disappoint_users(entry, now)
         entry.rest_until = self._earliest_return(entry, reason, now)
         self._onward(entry, now, reason)
 
@@ -238,14 +239,9 @@ class Life(Care):
             else:
                 waiting = bool(self._listings[supply.resource].line)
                 supply.died_young(
-                    entry.last_init,
-                    entry.id,
-                    self._last_id,
-                    waiting,
-                    now,
-                    self.options.backoff,
+                    entry.last_init, entry.id, self._last_id, waiting, now, self.options.backoff,
                     self._rng,
-                )
+                )  # fmt: skip
         elif reason == outcome.EXPIRED:
             supply.pause(entry.last_init + SHORTEST_LIFE)
         if supply.retry_at > now:
@@ -297,7 +293,7 @@ class Life(Care):
         """
         entry.reason = reason or entry.reason
         if entry.permit is not None:
-            pass  # one step at a time: it goes on when the permit is back
+            self._vacate(entry, now)  # one step at a time: it goes on when the permit is back
         elif entry.popper is not None:
             if not entry.in_use:
                 self._count_popped(entry.popper, now)

@@ -21,14 +21,14 @@ from .entry import DRAINING, GONE, REVIVING, Entry, move
 from .options import Options
 from .permits import Permit, Work
 from .supply import WANTED, Supply
-from .waiting import ANY
+from .waiting import ANY, Need
 
 # How many failures a report tells of.
 REMEMBERED = 5
 
 
 class Openings(Desk):
-    """The third storey of the core: entries and permits."""
+    """The fourth storey of the core: entries and permits."""
 
     __slots__ = (
         "_connecting",
@@ -109,6 +109,20 @@ class Openings(Desk):
             if entry.group is not None:  # it was born, and has been withdrawn since
                 supply.leaving -= 1
             self._ask_for_more(supply)
+
+    def _vacate(self, entry: Entry, now: float) -> None:
+        """A conn that was closed under those who used it takes no place once the last has left: its
+        close may hang."""
+        permit = entry.permit
+        if permit is not None and permit.work is Work.CLOSE and not entry.in_use:
+            self._uncount(entry)
+            self._grant_openings(now)
+
+    def _leaving(self, supply: Supply) -> list[Entry]:
+        """The conns of a supply that are on their way out."""
+        if not supply.leaving:
+            return []
+        return [e for e in self.entries.values() if e.supply is supply and e.state is DRAINING]
 
     def _ask_for_more(self, supply: Supply) -> None:
         """Put a supply in the queue for a slot, once; whether it wants one is asked there."""
@@ -203,7 +217,7 @@ class Openings(Desk):
         if supply.retry_at > now:  # the clock may have been read before the last alarm rang
             self._arm(supply, supply.retry_at)
             return
-        if not supply.wanted(_callers(listing, supply), now) or not self._make_room(supply, now):
+        if not supply.wanted(callers(listing, supply), now) or not self._make_room(supply, now):
             return
         self._starved.pop(supply, None)  # if room had to be made
         self._last_id += 1
@@ -237,10 +251,11 @@ class Openings(Desk):
         return len(self.entries) - leaving
 
 
-def _callers(listing: Listing, supply: Supply) -> int:
+def serves(supply: Supply, need: Need) -> bool:
+    """Whether a conn of the supply could serve those who wait so, as far as is known."""
+    return supply.may_serve(need.method, any_method=need.method is ANY, filter=need.filter)
+
+
+def callers(listing: Listing, supply: Supply) -> int:
     """How many wait that conns of the supply could serve, as far as is known."""
-    return sum(
-        need.size
-        for need in listing.line.needs.values()
-        if supply.may_serve(need.method, any_method=need.method is ANY, filter=need.filter)
-    )
+    return sum(need.size for need in listing.line.needs.values() if serves(supply, need))

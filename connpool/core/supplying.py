@@ -11,7 +11,9 @@ hung one is given up, and closed if it ever succeeds.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import closing
+from operator import itemgetter
 from typing import Any
 
 from ..errors import PoolClosed, ResourceError, show
@@ -19,11 +21,13 @@ from . import outcome
 from .candidates import Listing
 from .entry import DRAINING, HOPEFUL, LIVE, OPENING, READY, REVIVING, Entry
 from .life import Life
+from .openings import callers, serves
 from .supply import Supply
+from .waiting import in_order
 
 
 class Supplying(Life):
-    """The sixth storey of the core."""
+    """The seventh storey of the core."""
 
     __slots__ = ()
 
@@ -81,6 +85,7 @@ class Supplying(Life):
         too_many = len(staying) - len(idle) - supply.max_size
         for entry in idle + busy[: max(0, too_many)]:
             self._dismiss(entry, now)
+        self._recheck(supply, (self._listings[resource],), now)  # it may bring no more
         self._ask_starved()
         self._ask_for_more(supply)
         self._grant_openings(now)
@@ -188,7 +193,8 @@ class Supplying(Life):
         idle: dict[Supply, list[Entry]] = {}
         for entry in self.entries.values():
             other = entry.supply
-            if other is not None and other is not supply and _may_leave(entry, other):
+            # One that is not listed has just come back, and there may be who waits for it.
+            if entry.listed and other not in (None, supply) and _may_leave(entry, other):
                 idle.setdefault(other, []).append(entry)
         if not idle:
             return False
@@ -205,15 +211,28 @@ class Supplying(Life):
         supply = entry.supply
         if supply is None or not _may_leave(entry, supply):
             return False
-        hungry = min(self._starved, key=self._waits_since, default=None)
-        if hungry is None or hungry is supply:
-            return False
-        own, other = self._waits_since(supply), self._waits_since(hungry)
-        if other == math.inf or other > own or (own < math.inf and supply.size <= hungry.size):
-            return False
-        self._ask_for_more(hungry)  # before this one's own supply asks for another
-        self._retire(entry, outcome.EVICTED, now)
-        return True
+        need = self._next_for(entry, now)
+        own = math.inf if need is None else need.tickets[0].order[0]
+        for other, hungry in sorted(self._hungry(), key=itemgetter(0)):
+            if other > own:
+                return False
+            if hungry is supply or (own < math.inf and supply.size <= hungry.size):
+                continue
+            if not hungry.wanted(callers(self._listings[hungry.resource], hungry), now):
+                continue
+            self._ask_for_more(hungry)  # before this one's own supply asks for another
+            self._retire(entry, outcome.EVICTED, now)
+            return True
+        return False
+
+    def _hungry(self) -> Iterator[tuple[float, Supply]]:
+        """The supplies that starve, and since when somebody waits for a conn of each."""
+        for supply in self._starved:
+            line = self._listings[supply.resource].line
+            with closing(in_order([line])) as needs:
+                first = next((need for need in needs if serves(supply, need)), None)
+            if first is not None:
+                yield first.tickets[0].order[0], supply
 
     def _came_back(self, entry: Entry, now: float) -> None:
         """The same for a conn that is well, as nearly every one is."""
@@ -247,11 +266,6 @@ class Supplying(Life):
             entry.broken |= end in outcome.BROKEN  # nothing is gained by waiting
         self._rest(entry, rest, now)
         self._returned(entry, now)
-
-    def _waits_since(self, supply: Supply) -> float:
-        """The place of the first who waits for a conn of the supply."""
-        needs = self._listings[supply.resource].line.needs.values()
-        return min((need.tickets[0].order[0] for need in needs), default=math.inf)
 
 
 def _may_leave(entry: Entry, supply: Supply) -> bool:

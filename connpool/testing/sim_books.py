@@ -215,4 +215,5 @@ class Books:
         else:
             card.holders.remove(caller)
         card.used = self.now
+        card.back_in = self.looks
         return card

@@ -38,11 +38,17 @@ class Source:
         self.hung_in = -1  # in which step one was given up that took too long
         self.lost_at = -math.inf  # when one was lost last
         self.born_in = -1  # in which step a conn came to life
+        self.well_in = -1  # in which step that ended a time of failures
         self.over = False  # none will ever be opened again
         self.owed = 0  # conns that died and are to be replaced
         self.not_before = -math.inf  # none is opened before
         self.pause = 0.0  # the longest pause that the last failure allows
         self.hungry: float | None = None  # since when it should have opened one
+
+    @property
+    def size(self) -> int:
+        """How many take one of its places: not those that only wait to be closed."""
+        return sum(card.staying for card in self.cards)
 
     @property
     def unborn(self) -> int:
@@ -74,11 +80,11 @@ class Card:
     """What is known of one conn; a filter can read it like an `Info`."""
 
     __slots__ = (
-        "born", "capacity", "checks", "closes", "condemned", "conn", "entry", "expires", "extra",
-        "failures", "fresh", "handed", "holders", "id", "inits", "left_for", "left_in", "means",
-        "methods", "open", "opens", "permit", "permit_due", "pop", "refusals", "resource",
-        "resources", "rest_most", "rests", "revive", "said", "seen", "source", "streak", "told_in",
-        "ttl", "unpopped", "used", "well_in",
+        "back_in", "born", "capacity", "checks", "closes", "condemned", "conn", "entry", "expires",
+        "extra", "failures", "fresh", "handed", "holders", "id", "inits", "left_for", "left_in",
+        "made_in", "means", "methods", "open", "opens", "out_in", "permit", "permit_due", "pop",
+        "refusals", "resource", "resources", "rest_most", "rests", "revive", "said", "seen",
+        "source", "streak", "told_in", "ttl", "unpopped", "used", "well_in",
     )  # fmt: skip
 
     def __init__(self, entry: Entry, source: Source | None = None) -> None:
@@ -106,6 +112,9 @@ class Card:
         self.well_in = -1  # in which step it has shown last that it is well
         self.left_for = ""  # why it was last taken out of service
         self.left_in = -1  # in which step that was, unless it was only idle
+        self.out_in = -1  # in which step that was, whatever the reason
+        self.made_in = -1  # in which step its supply has begun to open it
+        self.back_in = -1  # in which step it was given back last
         self.said = ""  # why it is to leave once a pop is given up
         self.rests = -math.inf  # not to be lent before
         self.rest_most = -math.inf  # to be lent again then

@@ -97,16 +97,24 @@ class Dice:
         return self.random() < share
 
 
+# Of so many worlds one is scarce: several supplies want more than the pool may hold.  In one other
+# many callers call from inside their calls, and conns become fewer and fewer; and in one conns are
+# often asked whether they are well, and taken out meanwhile.
+KINDS = 8
+SCARCE, NESTED, ASKED = 3, 5, 6
+
+
 def draw_setup(seed: int) -> Setup:
     """A world."""
     dice = Dice(seed * 2 + 1)
+    scarce = seed % KINDS == SCARCE
     jitter = dice.pick((0.0, 0.0, 0.2))
     first, most = dice.pick(((0.5, 4.0), (0.5, 4.0), (0.5, 4.0), (6.0, 12.0)))
     return Setup(
         seed=seed,
         driver=dice.pick(("threads", "tasks")),
-        max_size=dice.pick((None, None, None, 2, 3, 5)),
-        max_waiting=dice.pick((None, None, None, 2, 6)),
+        max_size=dice.pick((2, 3, 3, 4, 5, 6) if scarce else (None, None, None, 2, 3, 5)),
+        max_waiting=None if scarce else dice.pick((None, None, None, 2, 6)),
         max_connecting=dice.pick((1, 2, 2, 4)),
         connect_timeout=dice.pick((1.0, 2.0)),
         timeout=8.0,
@@ -129,7 +137,44 @@ class Draw:
         self.pickiness = dice.pick((0.0, 0.1, 0.3))  # share of callers with a filter
         self.change = dice.pick((0.0, 0.05, 0.15))  # share of actions that are not calls
         self.supplies = dice.pick((0.0, 0.5, 1.0))  # share of resources that have a supply
+        self.fashion = 0.0  # share of callers who want what most want at the time
+        self.peers: Sequence[Any] = (Peer, AskedPeer)
+        self.ttls: Sequence[Any] = (None, None, None, 0.25, 4.0)  # of supplies
+        self.revives: Sequence[Any] = REVIVES
+        self.nesting = 0.06  # share of callers who call from inside their call
+        self.changes = CHANGES
         self.number = 0
+        if seed % KINDS == NESTED:
+            self._make_nested()
+        if seed % KINDS == SCARCE:
+            self._make_scarce()
+        if seed % KINDS == ASKED:
+            self._make_asked()
+
+    def _make_scarce(self) -> None:
+        """Several supplies, and traffic that goes now here, now there; little goes wrong."""
+        dice = self.dice
+        self.resources = RESOURCES[: dice.pick((2, 3))]
+        self.supplies, self.fashion = 1.0, dice.pick((0.0, 0.7, 0.9))
+        self.pace = dice.pick((0.125, 0.25, 0.5))  # or all would be busy all the time
+        self.harm, self.trouble = dice.pick((0.0, 0.0, 0.02)), dice.pick((0.0, 0.0, 0.1))
+        self.haste, self.pickiness = 0.0, dice.pick((0.0, 0.0, 0.1))
+        self.change, self.changes = dice.pick((0.0, 0.02)), SIZES
+        self.ttls = (None,)
+
+    def _make_nested(self) -> None:
+        """A few conns that are not always replaced, and callers who want a second one."""
+        dice = self.dice
+        self.resources, self.supplies = RESOURCES[:1], dice.pick((0.0, 0.0, 1.0))
+        self.nesting, self.revives = dice.pick((0.3, 0.5)), (False, False, True)
+        self.harm, self.trouble = dice.pick((0.05, 0.15)), 0.0
+
+    def _make_asked(self) -> None:
+        """Conns that live for a while, and are asked at length; most changes are pops."""
+        dice = self.dice
+        self.peers, self.ttls, self.supplies = (AskedPeer,), (None, 2.0, 4.0), 1.0
+        self.harm, self.trouble = dice.pick((0.05, 0.15)), 0.0
+        self.change, self.changes = dice.pick((0.15, 0.3)), POPS
 
     def actions(self) -> Iterator[Action]:
         """What happens, without end."""
@@ -137,16 +182,17 @@ class Draw:
         for resource in self.resources:
             if dice.chance(self.supplies):
                 yield self._action(at, "supply", self._supplied(resource))
-            for _ in range(dice.below(3) + (dice.random() > self.supplies)):
+            for _ in range(0 if self.fashion else dice.below(3) + (dice.random() > self.supplies)):
                 yield self._action(at, "comes", self._comes(resource))
-        yield self._action(at, "comes", self._comes(self.resources[0]))
+        if not self.fashion:
+            yield self._action(at, "comes", self._comes(self.resources[0]))
         while True:
             if dice.chance(0.7):
                 at += int(dice.random() * self.pace * 32) * 0.0625
             if dice.chance(self.change):
-                verb, draw = dice.pick(CHANGES)
+                verb, draw = dice.pick(self.changes)
                 yield self._action(at, verb, draw(self))
-            elif dice.chance(0.04):
+            elif not self.fashion and dice.chance(0.04):
                 yield self._action(at, "comes", self._comes(dice.pick(self.resources)))
             else:
                 yield self._action(at, "call", self._wish(0))
@@ -168,10 +214,10 @@ class Draw:
             gives_up = 12.0  # or a world would be full of those who wait
         who = ... if dice.chance(0.95) else None
         inner = None  # who cannot be told from others cannot be told that he waits for himself
-        if depth < DEEPEST and who is ... and dice.chance(0.06):
+        if depth < DEEPEST and who is ... and dice.chance(self.nesting):
             inner = (dice.pick((0.0, 0.125)), self._wish(depth + 1))
         return Wish(
-            resource=dice.pick(self.resources),
+            resource=self._wanted(),
             method="m" if dice.chance(0.8) else dice.pick(("n", ANY, "o")),
             payload=self.number + 1 + depth * 1_000_000,
             filter=dice.pick(FILTERS) if dice.chance(self.pickiness) else None,
@@ -183,6 +229,12 @@ class Draw:
             inner=inner,
             expects=is_echo,
         )
+
+    def _wanted(self) -> Hashable:
+        """What somebody wants: most want the same for a while."""
+        if self.dice.chance(self.fashion):
+            return self.resources[self.number // 25 % len(self.resources)]
+        return self.dice.pick(self.resources)
 
     def _fault(self) -> str:
         return self.dice.pick(CALL_FAULTS) if self.dice.chance(self.harm) else ""
@@ -196,7 +248,7 @@ class Draw:
     def _maker(self, resource: Any) -> Callable[[], Any]:
         dice = self.dice
         return partial(
-            dice.pick((Peer, AskedPeer)),
+            dice.pick(self.peers),
             resource,
             dice.pick(METHODS),
             dice.pick((1, 1, 1, 2, 3)),
@@ -226,7 +278,7 @@ class Draw:
         known = {
             "extra": dice.pick(EXTRAS),
             "ttl": dice.pick(TTLS),
-            "revive": dice.pick(REVIVES),
+            "revive": dice.pick(self.revives),
         }
         return Comes(self._maker(named), dice.chance(0.3), known, self._habits())
 
@@ -237,10 +289,10 @@ class Draw:
             "min_size": least,
             "max_size": max(1, least) + dice.below(4),
             "max_idle": dice.pick((None, 0.5, 3.0)),
-            "ttl": dice.pick((None, None, None, 0.25, 4.0)),
+            "ttl": dice.pick(self.ttls),
             "ping_interval": dice.pick((None, 1.0)),
             "connect_timeout": dice.pick((1.0, 2.0)),
-            "revive": dice.pick(REVIVES),
+            "revive": dice.pick(self.revives),
             "extra": dice.pick(EXTRAS),
         }
         return Supplied(resource, self._maker(resource), known, self._habits())
@@ -320,3 +372,5 @@ CHANGES: Sequence[tuple[str, Callable[[Draw], Any]]] = (
     *[("question", Draw._question)] * 4,
     ("close", Draw._close),
 )
+SIZES = tuple(change for change in CHANGES if change[0] in ("resize", "question", "drain"))
+POPS = tuple(change for change in CHANGES if change[0] in ("pop", "question", "outage"))

@@ -13,12 +13,12 @@ import math
 from typing import Any
 
 from ..conn import Description
-from ..core import Info, Permit, State
+from ..core import Core, Info, Options, Permit, State
 from ..errors import Closed
 from .sim_books import BROKEN, LAG, LOST
 from .sim_cards import HOPEFUL, LIVE, Card, Source
 from .sim_contract import Verdict
-from .sim_sizes import Sizes
+from .sim_shares import Shares
 
 READY, COOLING, CHECKING = State.READY, State.COOLING, State.CHECKING
 OPENING, REVIVING, DRAINING, GONE = (
@@ -27,12 +27,19 @@ OPENING, REVIVING, DRAINING, GONE = (
     State.DRAINING,
     State.GONE,
 )  # fmt: skip
+SPARE = ("idle", "evicted")
 FINAL = ("withdrawn", "popped", "pool closed", "gave up")
 INF = math.inf
+ROUNDING = 1e-9
 
 
-class Conduct(Sizes):
-    """The third storey of the ledger."""
+class Conduct(Shares):
+    """The fourth storey of the ledger."""
+
+    def __init__(self, core: Core, options: Options) -> None:
+        super().__init__(core, options)
+        # Those that left service in this step: the reason taken, and all that may be true.
+        self.left: list[tuple[str, list[str]]] = []
 
     # -- births --------------------------------------------------------------------------------
 
@@ -184,10 +191,12 @@ class Conduct(Sizes):
         self.stirred = True
         if card.unpopped and before is DRAINING and card.open and not self.closed:
             before = READY  # for a moment
+        if card.fresh and before is OPENING and state is DRAINING:
+            before = READY  # it was opened, and given up at once
         if state in LIVE:
             self._serves(card, before, state)
         elif before in LIVE:
-            self._left(card, self._why(card, before), state)
+            self._left(card, self._reasons(card, before), state)
         elif state is REVIVING and before is DRAINING and not card.fresh:
             self.fail(11, f"conn {card.id} comes back though nobody has put it back")
         elif state is DRAINING and before is REVIVING and not card.condemned and not self.closed:
@@ -202,26 +211,38 @@ class Conduct(Sizes):
         if state is READY and self.now < card.rests:
             self.fail(11, f"conn {card.id} is to rest until {card.rests:.3f}, and does not")
 
-    def _why(self, card: Card, before: State) -> str:
-        """Why a conn has left service, as far as the world knows."""
+    def _reasons(self, card: Card, before: State) -> list[str]:
+        """Why a conn may have left service, as far as the world knows: the likeliest first."""
         if card.unpopped and card.condemned:
-            return card.condemned
+            return [card.condemned]
         if before is CHECKING and card.permit_due <= self.now:
-            return "dead"  # it hangs in its check
-        if self.now >= card.expires and not self.closed:
-            return "expired"  # which is seen to before anything else is done
-        if card.condemned or self.closed:
-            return card.condemned or "pool closed"
+            return ["dead"]  # it hangs in its check
+        late = self.now >= card.expires and not self.closed
+        if not late and (card.condemned or self.closed):
+            return [card.condemned or "pool closed"]
+        # What is due is seen to before anything else is done, but at one instant in any order.
+        reasons = ["expired"] * late
         source = card.source
-        if source is not None and (self.dismissed or card.unpopped):
-            return "withdrawn"  # it is, or was when it was to be popped, one too many
-        if source is not None and not card.holders:
-            if any(set(card.resources) & set(lost.resources) for lost in self.lost):
-                return "suspect"
-            idle = self.now >= card.used + source.supply.max_idle
-            if (idle or self._evicts()) and self._spare(source):
-                return "idle"
-        return self.fail(11, f"conn {card.id} is out of service, and nothing was wrong with it")
+        if source is not None:
+            if self.dismissed or card.unpopped:  # it is, or was before the pop, one too many
+                reasons.append("withdrawn")
+            if not card.holders:
+                reasons += self._not_needed(card, source)
+        if not reasons:
+            self.fail(11, f"conn {card.id} is out of service, and nothing was wrong with it")
+        return reasons
+
+    def _not_needed(self, card: Card, source: Source) -> list[str]:
+        """Why a supplied conn may leave that nobody uses."""
+        reasons = []
+        if any(set(card.resources) & set(lost.resources) for lost in self.lost):
+            reasons.append("suspect")
+        if self._spare(source):
+            if self.now >= card.used + source.supply.max_idle:
+                reasons.append("idle")
+            if self.may_evict(card, source):
+                reasons.append("evicted")
+        return reasons
 
     def _spare(self, source: Source) -> bool:
         """Whether one that has just left was one more than must be there: of those that left in
@@ -232,21 +253,23 @@ class Conduct(Sizes):
         )
         return stood >= source.min_size
 
-    def _evicts(self) -> bool:
-        """Whether a conn may have to give way to another resource's."""
-        return self.options.max_size is not None and len(self.sources) > 1
-
-    def _left(self, card: Card, reason: str, state: State) -> None:
-        """A conn is out of service for this reason."""
+    def _left(self, card: Card, reasons: list[str], state: State) -> None:
+        """A conn is out of service for one of these reasons: that which the pool says, if it is."""
+        said = card.entry.reason
+        reason = said if said in reasons else reasons[0]
         if reason == "dead" and card not in self.lost:
             self.lost.append(card)
-        self.ended[reason] += reason != "popped"
-        card.left_for = reason
-        card.left_in = -1 if reason == "idle" else self.looks
+        if reason == "evicted":
+            self.evicted.append(card)
+        if reason != "popped":
+            self.ended[reason] += 1
+            self.left.append((reason, reasons))
+        card.left_for, card.out_in = reason, self.looks
+        card.left_in = -1 if reason in SPARE else self.looks
         if card.condemned not in BROKEN:
             card.condemned = reason
         source = card.source
-        if source is not None and reason not in ("popped", "pool closed", "idle", "withdrawn"):
+        if source is not None and reason not in (*SPARE, "popped", "pool closed", "withdrawn"):
             self.owes(card, source, reason)
         back = self._comes_back(card, reason)
         if state is REVIVING and not back:
@@ -273,7 +296,7 @@ class Conduct(Sizes):
             most = backoff.most * (1 + backoff.jitter)
         elif reason in LOST:
             most = 0.0
-        if not least <= wait <= max(most, 1e-9):
+        if not least - ROUNDING <= wait <= most + ROUNDING:
             self.fail(
                 13,
                 f"conn {card.id} ({reason}, {card.streak} times in a row) is opened again after "
@@ -300,11 +323,32 @@ class Conduct(Sizes):
         elif not self.dismissed:
             self.fail(13, f"conn {card.id} was being opened, and is given up before its time")
 
+    def check_ended(self) -> None:
+        """The pool counts why conns leave as it was: where at one instant several reasons are true,
+        one of them, for each."""
+        said = self.core._tally.ended
+        left, self.left = self.left, []
+        for reason, reasons in left:
+            if self.ended[reason] > said[reason]:
+                for other in reasons:
+                    if self.ended[other] < said[other]:
+                        self.ended[reason] -= 1
+                        self.ended[other] += 1
+                        break
+        for reason in {*said, *self.ended}:
+            if said[reason] != self.ended[reason]:
+                self.fail(
+                    14,
+                    f"{self.ended[reason]} conns were given up because {reason}, the pool counts "
+                    f"{said[reason]}",
+                )
+
     def check_suspects(self) -> None:
         """When a conn was found dead, its idle peers are asked before they are lent."""
         for card in self.lost:
             for peer in self._peers(card):
                 idle = peer.seen is READY and not peer.holders and peer.used != self.now
+                idle = idle and peer.entry.rest_until < self.now  # or it rested a moment before
                 if idle and peer.checks and peer.well_in != self.looks and not peer.condemned:
                     self.fail(
                         11, f"conn {card.id} was found dead, and its idle peer {peer.id} not asked"

@@ -89,7 +89,7 @@ class Ledger(Line):
         if state is CHECKING:
             if card.permit is None or card.holders:
                 self.fail(11, f"conn {card.id} is kept to be asked, and nobody asks it")
-            return card.permit_due
+            return min(card.permit_due, card.expires)
         if state is GONE:
             if card.permit is None and not card.open:
                 self.bury(card)
@@ -104,8 +104,12 @@ class Ledger(Line):
         if self.lost:
             self.check_suspects()
             self.lost.clear()
+        if self.options.max_size is not None:
+            self.check_shares()
         if self.stirred:
+            self.check_ended()
             self.check_sizes()
+            self.check_recovery()
             self.stirred = self.dismissed = False
             self.former.clear()
 
@@ -163,10 +167,8 @@ class Ledger(Line):
         counted = ("calls", "errors", "queued", "moved", "busy", "timeouts", "cancelled")
         for name in (*counted, "opened", "open_failed", "revived"):
             shown[name] = (getattr(since, name), self.counts[name])
-        # Not "expired": what expires in the instant in which it becomes suspect, idle or unwanted
-        # may have left for either, and it cannot be told from outside.
-        for reason in ("dead", "closed", "done", "interrupted", "popped", "gave up"):
-            shown[reason] = (since.ended.get(reason, 0), self.ended[reason])
+        for reason in {*since.ended, *self.ended}:
+            shown[f"ended, {reason}"] = (since.ended.get(reason, 0), self.ended[reason])
         for name, (said, counted_here) in shown.items():
             if said != counted_here:
                 self.fail(14, f"stats say {said} {name}, counted were {counted_here}")

@@ -35,12 +35,13 @@ def _order(caller: Caller) -> int:
 
 
 class Line(Conduct):
-    """The fourth storey of the ledger."""
+    """The fifth storey of the ledger."""
 
     def __init__(self, core: Core, options: Options) -> None:
         super().__init__(core, options)
         self.arrivals = 0
-        self.in_vain: list[Caller] = []  # those who were told in this step that nothing can come
+        # Those who were told in this step that nothing can come, and what.
+        self.in_vain: list[tuple[Caller, PoolError]] = []
 
     # -- served --------------------------------------------------------------------------------
 
@@ -56,6 +57,7 @@ class Line(Conduct):
         if card is None:
             self.fail(8, f"{caller} was given conn {entry.id}, which has left")
         if caller.queued:
+            self.check_share(caller, card)
             self.leaves(caller)
             if self.now > caller.deadline:
                 self.fail(7, f"{caller} was served {self.now - caller.deadline:.3f} s too late")
@@ -106,8 +108,6 @@ class Line(Conduct):
         if most is not None and len(self.line) >= most and caller.place is None:
             self.fail(2, f"{caller} waits with {len(self.line)} others, max_waiting is {most}")
         insort(self.line, caller, key=_order)
-        if self._own_only(caller):
-            self.fail(5, f"{caller} waits for himself")
 
     def leaves(self, caller: Caller) -> None:
         """A caller is not in line any more."""
@@ -122,14 +122,14 @@ class Line(Conduct):
                     self.fail(3, f"{caller} waits, and conn {card.id} is free")
 
     def check_hopes(self) -> None:
-        """Nobody waits for what cannot come."""
+        """Nobody waits for what cannot come, or cannot come before he gives back what he has."""
+        having = {holder.who for card in self.cards.values() for holder in card.holders}
+        hopeful = [card for card in self.cards.values() if card.seen in HOPEFUL]
         for caller in self.line:
-            source = self.sources.get(caller.resource)
-            # Who has begun to wait for a supply may go on, though a conn of it that he cannot use
-            # has come back from a pop: no newcomer would wait then.
-            waits_on = source is not None and source.may_make_for(caller)
-            if not waits_on and not self.hope(caller):
+            if not any(card.able(caller) for card in hopeful) and not self._may_be_made(caller):
                 self.fail(12, f"{caller} waits for what can never come")
+            if caller.who in having and self._own_only(caller):
+                self.fail(12, f"{caller} waits for himself")
 
     def hope(self, caller: Caller, *, waits: bool = True) -> bool:
         """Whether something can still come that is known to serve the caller."""
@@ -162,15 +162,19 @@ class Line(Conduct):
         elif isinstance(error, PoolClosed):
             if not self.closed:
                 self.fail(12, f"{caller} was told that the pool is closed, and it is not")
-        elif isinstance(error, LOOKUPS):
-            self.in_vain.append(caller)
+        elif isinstance(error, (*LOOKUPS, NestedCall)):
+            self.in_vain.append((caller, error))
         elif not callable(caller.filter) or isinstance(error, PoolError):
             self.fail(10, f"{caller} was told {error!r}, which is nothing of his")
 
     def check_refusals(self) -> None:
         """Who was told that nothing can come was told the truth."""
-        for caller in self.in_vain:
+        for caller, error in self.in_vain:
             if caller.deadline <= self.now or self.dismissed:
+                continue
+            if isinstance(error, NestedCall):
+                if not self._own_only(caller, lately=False) and not self._was_shown(caller):
+                    self.fail(12, f"{caller} was told that he waits for himself, and he does not")
                 continue
             able = any(
                 card.seen in HOPEFUL and card.able(caller) and card.well_in != self.looks
@@ -228,38 +232,44 @@ class Line(Conduct):
             return MethodError
         return FilterError
 
-    def _own_only(self, caller: Caller) -> bool:
-        """Whether only the caller himself could give back what he waits for."""
+    def _own_only(self, caller: Caller, *, lately: bool = True) -> bool:
+        """Whether only the caller himself could give back what he waits for; `lately`: what has
+        come to life in this very step counts."""
         if caller.who is None:
             return False
-        source = self.sources.get(caller.resource)
-        hopeful = source is not None and not source.over and source.may_make_for(caller)
-        if source is not None and hopeful and self._brings_more(source, caller):
-            return False
         able = self._able(caller)
-        return bool(able) and all(self.is_own(card, caller) for card in able)
+        others = [card for card in able if not self.is_own(card, caller)]
+        if any(lately or card.well_in != self.looks for card in others):
+            return False
+        source = self.sources.get(caller.resource)
+        if source is None or not self._may_be_like(source, caller):
+            return bool(able)
+        leaving = [c for c in source.cards if c.staying and c.seen is State.DRAINING]
+        own = [c for c in leaving if any(holder.who == caller.who for holder in c.holders)]
+        if source.unborn or source.size - (len(leaving) - len(own)) < source.max_size:
+            return False  # another will come beside those that are alive, without his doing
+        return bool(able or own)
+
+    @staticmethod
+    def _may_be_like(source: Source, caller: Caller) -> bool:
+        """Whether a supply makes such as the caller wants, as far as those it has made show it."""
+        made = [
+            c for c in source.cards if c.seen in HOPEFUL and c.names(caller.resource, caller.method)
+        ]
+        told = not callable(caller.filter)  # then it is known without having seen one
+        like = told or not made or any(card.able(caller) for card in made)
+        return like and source.may_make_for(caller)
 
     def _able(self, caller: Caller) -> list[Card]:
         """Those that could serve a caller now or later."""
         return [c for c in self.cards.values() if c.seen in HOPEFUL and c.able(caller)]
 
     @staticmethod
-    def _brings_more(source: Source, caller: Caller) -> bool:
-        """Whether another will come beside those that are alive, without the caller's doing."""
-        staying = [card for card in source.cards if card.staying]
-        leaving = [card for card in staying if card.seen is State.DRAINING]
-        return (
-            len(staying) < source.max_size
-            or source.unborn > 0
-            or not all(any(holder.who == caller.who for holder in c.holders) for c in leaving)
-        )
-
-    @staticmethod
     def is_own(card: Card, caller: Caller) -> bool:
-        mine = [holder.who == caller.who for holder in card.holders]
+        mine = [holder for holder in card.holders if holder.who == caller.who]
         if caller.whole or card.seen not in LIVE:  # all its users have to leave first
-            return any(mine)
-        return len(mine) >= card.capacity and all(mine)
+            return bool(mine)
+        return len(mine) >= card.capacity
 
 
 def lendable(card: Card, now: float) -> bool:

@@ -92,6 +92,7 @@ class Sizes(Books):
         source.owed = max(0, source.owed - 1)
         source.hungry = None
         card = Card(permit.entry, source)
+        card.made_in = self.looks
         card.extra, card.revive = source.supply.extra, source.supply.revive
         card.ttl = source.supply.ttl
         source.cards.add(card)
@@ -127,6 +128,7 @@ class Sizes(Books):
                 self.fail(7, f"conn {card.id} lives for {entry.ttl} s, its supply says {ttl} s")
             card.ttl = entry.ttl
         source.methods, source.born_in = card.methods, self.looks
+        source.well_in = self.looks if source.failing else source.well_in
         source.failing, source.not_before, source.hungry = False, -math.inf, None
 
     def stillborn(self, source: Source, error: BaseException) -> None:
@@ -240,6 +242,12 @@ class Sizes(Books):
             and any(c.seen is State.READY and not c.holders for c in other.cards)
             for other in self.sources.values()
         )
+
+    def check_recovery(self) -> None:
+        """Where an opening has gone well after others had failed, what is wanted is opened now."""
+        for source in self.sources.values():
+            if source.well_in == self.looks and self._should_open(source):
+                self.fail(13, f"the supply of {source.resource!r} works again, and pauses on")
 
     def _should_open(self, source: Source) -> bool:
         size, unborn = len(source.cards), source.unborn

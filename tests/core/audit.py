@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from contextlib import closing
 
 from connpool.core import Core, Entry, Standing, State, Supply, Ticket, Where, Work
 from connpool.core.candidates import Group, Listing, lendable
 from connpool.core.entry import HOPEFUL, LIVE
+from connpool.core.hoping import _is_own
 from connpool.core.index import Index
 from connpool.core.lending import LOOKOUT
-from connpool.core.openings import _callers
+from connpool.core.openings import callers
 from connpool.core.supply import WANTED
-from connpool.core.waiting import ANY
+from connpool.core.waiting import ANY, in_order
 
 
 def audit(core: Core, now: float) -> None:
@@ -152,6 +154,16 @@ def _listing(core: Core, listing: Listing, now: float) -> None:
     _sieve(listing)
     for need in listing.line:
         assert need.witness in members or need.witness is listing.supply is not None
+        assert need.size == len(list(need)) > 0
+        assert not need.alone or need.size == 1
+        for ticket in need:
+            if isinstance(need.witness, Entry) and ticket.who is not None:
+                assert not _is_own(need.witness, ticket), "somebody waits for himself"
+                assert need.alone or not core._holds(need.witness, ticket)
+    with closing(in_order([listing.line])) as needs:
+        firsts = [need.tickets[0].order for need in needs]
+    assert sorted(set(firsts)) == sorted(need.tickets[0].order for need in listing.line)
+    assert firsts == sorted(firsts)
     for ticket in listing.line.tickets():
         _ticket(core, ticket, listing, now)
 
@@ -212,7 +224,7 @@ def _supply(core: Core, supply: Supply, listing: Listing, now: float) -> None:
     staying = [entry for entry in own if entry.state in LIVE or entry.state is State.OPENING]
     assert len(staying) <= supply.max_size
     assert all(entry.state is not State.REVIVING for entry in own)
-    waiting = _callers(listing, supply)
+    waiting = callers(listing, supply)
     if supply.wanted(waiting, now) and supply not in core._to_open:
         known = supply in core._starved or supply.alarm <= now  # the driver may be late
         assert known, "a supply wants a conn, and nobody knows"

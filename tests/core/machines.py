@@ -135,6 +135,8 @@ class Machine(RuleBasedStateMachine):
         entry = ticket.entry
         assert entry is not None
         claimant = before.get(entry)
+        if entry.holders.count(ticket.who) > 1:
+            return  # who uses a conn that is kept may have more of it
         if claimant is not None and self.claims().get(entry) is claimant:
             assert ticket.order <= claimant.order
 
@@ -185,6 +187,13 @@ class Machine(RuleBasedStateMachine):
                 assert ticket.entry.state is State.READY
                 self.was_granted(ticket)
 
+    def waits(self, who: Any) -> bool:
+        """Whether he is in line: then he asks for nothing else meanwhile."""
+        everybody = self.tickets + self.leases
+        return who is not None and any(
+            ticket.who == who and ticket.standing is Standing.QUEUED for ticket in everybody
+        )
+
     def granted(self) -> list[Ticket]:
         return [ticket for ticket in self.tickets if ticket.standing is Standing.GRANTED]
 
@@ -196,6 +205,7 @@ class Machine(RuleBasedStateMachine):
 
     def conclude(self, ticket: Ticket, said: Reply[Any] | BaseException, again: bool) -> None:
         ended = self.do(self.bench.end, ticket, said)
+        again = again and not self.waits(ticket.who)
         if ended.moves and again and isinstance(said, BaseException):
             self.follow(self.tickets, self.do(self.bench.submit, ticket.again(said)))
 
@@ -226,7 +236,7 @@ class Machine(RuleBasedStateMachine):
         cause = said.error or OSError("torn")
         self.over += not said.moves
         self.do(self.bench.forfeit, lease, said, cause)
-        if said.moves and again:
+        if said.moves and again and not self.waits(lease.who):
             self.follow(self.leases, self.do(self.bench.submit, lease.again(cause)))
 
     @precondition(lambda self: self.held())

@@ -138,7 +138,7 @@ def test_a_call_without_a_turn_is_flat(place: Callable[[int], Bench]) -> None:
     few, many = place(FEW), place(MANY)
     for bench in (few, many):
         straight(bench)
-    assert lines_of(lambda: straight(few)) == lines_of(lambda: straight(many)) < 30
+    assert lines_of(lambda: straight(few)) == lines_of(lambda: straight(many)) < 40
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -160,6 +160,58 @@ def test_to_queue_and_to_be_served_is_flat(shared: bool) -> None:
     assert lines_of(lambda: queue(few)) == lines_of(lambda: queue(many)) < 100
     few_lines = lines_of(lambda: give_back(few, in_few))
     assert few_lines == lines_of(lambda: give_back(many, in_many)) < 100
+
+
+def line_of_filters(count: int) -> tuple[Bench, list[int]]:
+    """So many in line, each with a filter of his own, and five that want a red conn before them.
+
+    Each filter notes that it was asked.
+    """
+    bench, asked = many_conns(1), list[int]()
+    running = bench.ask()
+    bench.conn(extra="red")
+    bench.ask()
+
+    def wish(number: int) -> Callable[[Any], bool]:
+        def passes(info: Any) -> bool:
+            asked.append(number)
+            return number >= 5 or info.extra == "red"
+
+        return passes
+
+    for number in range(count):
+        bench.ask(filter=wish(number))
+    give_back(bench, running)  # the first return puts the line in order
+    bench.look()
+    asked.clear()
+    return bench, asked
+
+
+def test_a_return_to_a_line_of_many_filters_is_flat() -> None:
+    """It costs what the filters cost that are asked, and none behind the one that passes is."""
+
+    def again(bench: Bench) -> None:
+        give_back(bench, bench.woken[-1])
+
+    (few, in_few), (many, in_many) = line_of_filters(FEW), line_of_filters(MANY)
+    assert lines_of(lambda: again(few)) == lines_of(lambda: again(many)) < 400
+    assert in_few == in_many == [0, 1, 2, 3, 4, 6]
+
+
+def test_a_line_of_many_filters_costs_each_return_the_same() -> None:
+    """From the first to the last, however many have been served and have left."""
+
+    def all_returns(count: int) -> float:
+        bench, _ = line_of_filters(count)
+
+        def serve() -> None:
+            while bench.core.waiting > 5:
+                give_back(bench, bench.woken[-1])
+                bench.woken.extend(bench.core.drain())
+
+        return lines_of(serve) / count
+
+    assert all_returns(2000) < 1.2 * all_returns(100)
 
 
 def give_back(bench: Bench, ticket: Ticket) -> None:

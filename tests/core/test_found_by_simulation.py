@@ -202,3 +202,162 @@ def test_a_supply_without_the_method_is_no_hope_for_a_nested_call() -> None:
     assert granted(shop.ask("db", who="me"))
     with pytest.raises(NestedCall):
         shop.ask("db", who="me")
+
+
+def test_a_close_that_hangs_takes_no_place_once_the_last_user_has_left() -> None:
+    """The conn was closed under him, and the supply may have one only."""
+    shop = Workshop()
+    shop.supply(max_size=1)
+    held = shop.ask("db")
+    made = shop.born()
+    shop.core.lost(made, made.lives, OSError("torn"), shop.now)
+    shop.look()
+    assert shop.closing().entry is made
+    waiting = shop.ask("db")
+    assert shop.permits == []
+    shop.end(held, OSError("torn"))
+    shop.born()
+    assert granted(waiting)
+
+
+def test_a_conn_gives_way_though_one_whom_it_cannot_serve_has_waited_longest() -> None:
+    """Who would get it has come later than he who waits at the other resource."""
+    shop = Workshop(max_size=2)
+    shop.supply("db", min_size=0, max_size=2)
+    running = [shop.ask("db"), shop.ask("db")]
+    shop.born(), shop.born()
+    shop.supply("web", max_size=2)
+    shop.update("db", filter=lambda info: info.id == 1, extra="red")
+    picky = shop.ask("db", filter=lambda info: info.extra == "red")
+    other = shop.ask("web")
+    late = shop.ask("db")
+    shop.answer(running[1])
+    shop.settle()
+    assert granted(other)
+    assert queued(picky)
+    assert queued(late)
+
+
+def test_a_conn_that_has_just_come_back_is_not_taken_for_an_idle_one() -> None:
+    """At the instant of its return another conn's rest ends, and a third resource is told that
+    there may be room."""
+    shop = Workshop(max_size=2)
+    shop.supply("db", max_size=1)
+    running = shop.ask("db")
+    made = shop.born()
+    first = shop.ask("db")
+    resting = shop.conn("elsewhere", rest=5.0)
+    shop.supply("web", max_size=1)
+    shop.now = 1.0
+    other = shop.ask("web")
+    shop.now = 5.0
+    shop.answer(running)
+    assert resting.state is State.READY
+    assert holder(first) is made
+    assert queued(other)
+
+
+def test_a_conn_gives_way_for_nobody_whom_the_supply_could_not_serve() -> None:
+    """He waits for a conn put in by hand, and another one of the supply is of no use to him."""
+    shop = Workshop(max_size=3)
+    shop.supply("web", max_size=2)
+    mine = shop.ask("web")
+    shop.make(shop.opening(), methods=("m",))
+    shop.conn("web", methods=["n"])
+    busy = shop.ask("web", "n")
+    shop.supply("db", max_size=1)
+    running = shop.ask("db")
+    made = shop.born()
+    wish = shop.ask("web")
+    waiting = shop.ask("web", "n")
+    shop.cancel(wish)
+    shop.answer(running)
+    assert made.state is State.READY
+    assert queued(waiting)
+    shop.answer(busy)
+    assert granted(waiting)
+    shop.answer(mine)
+
+
+def test_a_conn_gives_way_for_nobody_who_has_one_on_its_way() -> None:
+    """Another one was wanted, but who wanted it has left."""
+    shop = Workshop(max_size=2)
+    shop.supply("db", max_size=1)
+    running = shop.ask("db")
+    made = shop.born()
+    shop.supply("web", max_size=2)
+    waiting, gone = shop.ask("web"), shop.ask("web")
+    shop.cancel(gone)
+    shop.answer(running)
+    assert made.state is State.READY
+    shop.born()
+    assert granted(waiting)
+
+
+def test_a_hungry_resource_that_has_more_does_not_hide_one_that_has_less() -> None:
+    """It has waited longest, and gets nothing from one that is smaller; the next one does."""
+    shop = Workshop(max_size=4)
+    shop.supply("big", max_size=5)
+    big = [shop.ask("big"), shop.ask("big")]
+    shop.born(), shop.born()
+    shop.supply("mid", max_size=2)
+    running = [shop.ask("mid"), shop.ask("mid")]
+    shop.born(), shop.born()
+    shop.supply("new", max_size=1)
+    most, least, own = shop.ask("big"), shop.ask("new"), shop.ask("mid")
+    shop.answer(running[0])
+    shop.settle()
+    assert granted(least)
+    assert queued(most)
+    assert queued(own)
+    for ticket in (*big, running[1]):
+        shop.answer(ticket)
+
+
+def test_a_resource_that_starves_itself_gives_way_all_the_same() -> None:
+    """Who has waited longest there cannot use the conn, and who could has come last of all."""
+    shop = Workshop(max_size=2)
+    shop.supply("db", max_size=3)
+    running = [shop.ask("db"), shop.ask("db")]
+    one = shop.born()
+    shop.born()
+    shop.update("db", filter=lambda info: info.id == one.id, extra="red")
+    picky = shop.ask("db", filter=lambda info: info.extra == "red")
+    shop.supply("web", max_size=1)
+    other, late = shop.ask("web"), shop.ask("db")
+    shop.answer(running[1])
+    shop.settle()
+    assert granted(other)
+    assert queued(picky)
+    assert queued(late)
+
+
+def test_a_pop_given_up_after_its_supply_has_ended_leaves_others_be() -> None:
+    """The resource has conns that were put in meanwhile, and they can still be had."""
+    shop = Workshop()
+    shop.supply(max_size=1)
+    running = shop.ask("db")
+    made = shop.born()
+    shop.collects = False
+    pop = shop.pop(made)
+    shop.core.withdraw("db", shop.now)
+    by_hand = shop.conn("db")
+    shop.unpop(pop)
+    assert holder(shop.ask("db")) is by_hand
+    shop.answer(running)
+
+
+def test_conns_whose_pop_is_given_up_come_back_together() -> None:
+    """Before anybody is told that none of them passes his filter."""
+    shop = Workshop()
+    shop.supply(max_size=2)
+    running = [shop.ask("db"), shop.ask("db")]
+    one, two = shop.born(), shop.born()
+    shop.collects = False
+    pop = shop.pop(one, two)
+    waiting = shop.ask("db", filter=lambda info: info.id == two.id)
+    assert queued(waiting)
+    shop.unpop(pop)
+    assert queued(waiting)
+    shop.answer(running[1])
+    assert holder(waiting) is two

@@ -128,7 +128,8 @@ class CoreMachine(Machine):
         timeout=timeouts,
     )
     def ask(self, resource: str, method: Any, **wish: Any) -> None:
-        self.follow(self.tickets, self.do(self.bench.ask, resource, method, **wish))
+        if not self.waits(wish["who"]):
+            self.follow(self.tickets, self.do(self.bench.ask, resource, method, **wish))
 
     @rule(
         resource=one_resource,
@@ -140,7 +141,8 @@ class CoreMachine(Machine):
         whole=st.booleans(),
     )
     def lease(self, resource: str, method: Any, **wish: Any) -> None:
-        self.follow(self.leases, self.do(self.bench.lease, resource, method, **wish))
+        if not self.waits(wish["who"]):
+            self.follow(self.leases, self.do(self.bench.lease, resource, method, **wish))
 
     @precondition(lambda self: self.granted())
     @rule(which=which, said=st.sampled_from(ENDS), again=st.booleans())

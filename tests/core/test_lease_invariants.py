@@ -77,15 +77,18 @@ class LeaseMachine(Machine):
 
     @rule(wish=wishes)
     def ask(self, wish: dict[str, Any]) -> None:
-        self.follow(self.tickets, self.do(self.bench.ask, **wish))
+        if not self.waits(wish["who"]):
+            self.follow(self.tickets, self.do(self.bench.ask, **wish))
 
     @rule(wish=wishes)
     def lease(self, wish: dict[str, Any]) -> None:
-        self.follow(self.leases, self.do(self.bench.lease, **wish))
+        if not self.waits(wish["who"]):
+            self.follow(self.leases, self.do(self.bench.lease, **wish))
 
     @rule(wish=wishes)
     def share(self, wish: dict[str, Any]) -> None:
-        self.follow(self.leases, self.do(self.bench.lease, whole=False, **wish))
+        if not self.waits(wish["who"]):
+            self.follow(self.leases, self.do(self.bench.lease, whole=False, **wish))
 
     @precondition(lambda self: self.held())
     @rule()

@@ -439,7 +439,6 @@ def test_who_cannot_be_told_is_not_refused() -> None:
     assert queued(bench.ask())
 
 
-@pytest.mark.xfail(reason="looked at when a call queues, not when a hope dies", strict=True)
 def test_a_call_whose_last_other_hope_dies_does_not_wait_for_itself() -> None:
     """Then only the conn it holds is left."""
     bench = Bench()

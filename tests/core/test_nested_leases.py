@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from connpool.core import ANY
 from connpool.errors import Closed, NestedCall
-from tests.core.bench import Bench, granted, holder, queued
+from tests.core.bench import Bench, error_of, granted, holder, queued
 from tests.core.making import Workshop
 from tests.core.test_claims import only
 
@@ -90,7 +92,6 @@ def test_who_cannot_be_told_is_not_taken_for_a_user() -> None:
     assert queued(bench.ask(who=None))
 
 
-@pytest.mark.xfail(reason="looked at when a call queues, not when a conn is kept", strict=True)
 def test_who_uses_a_conn_and_waits_for_more_of_it_is_not_kept_from_it() -> None:
     """Here it was full as he asked, and was kept for another when a place became free."""
     bench = Bench()
@@ -101,6 +102,52 @@ def test_who_uses_a_conn_and_waits_for_more_of_it_is_not_kept_from_it() -> None:
     nested = bench.ask(who="ann")
     bench.answer(other)
     assert granted(nested)
+
+
+@pytest.mark.parametrize("wish", ["another method", "a filter", "an angry filter", "all places"])
+def test_who_uses_a_kept_conn_gets_no_more_of_it_than_suits_him(wish: str) -> None:
+    """He waits for another one, and a filter that raises is his own affair."""
+    bench = Bench()
+    entry, other = bench.conn(capacity=2), bench.conn(methods=["n", "m"], capacity=1)
+    bench.ask(who="ann", filter=only(entry)), bench.ask(who="joe", filter=only(other))
+    bob = bench.ask(who="bob", filter=only(entry))
+    bench.lease(who="eve", filter=only(entry))
+    asked = 0
+
+    def angry(info: Any) -> bool:
+        nonlocal asked
+        asked += 1
+        if info.id == entry.id and info.in_use == 1 and info.extra is None:
+            raise ValueError("angry")
+        return True
+
+    filters = {"a filter": only(other), "an angry filter": angry}
+    method = "n" if wish == "another method" else "m"
+    whole = wish == "all places"
+    waiting = bench.ask(method=method, who="ann", filter=filters.get(wish), whole=whole)
+    bench.extra(other, "calm")
+    bench.answer(bob)
+    if wish == "an angry filter":
+        assert isinstance(error_of(waiting), ValueError)
+    else:
+        assert queued(waiting)
+    assert entry.in_use == 1
+
+
+def test_a_conn_kept_for_one_serves_those_of_its_users_who_wait_already() -> None:
+    """Nobody else, nor one who cannot be told."""
+    bench = Bench()
+    entry = bench.conn(capacity=3)
+    users = [bench.ask(who=who) for who in ("ann", "bob", None)]
+    wanted = bench.lease(who="eve")
+    nested, unknown, late = bench.ask(who="ann"), bench.ask(who=None), bench.ask(who="joe")
+    bench.answer(users[1])
+    assert holder(nested) is entry
+    assert queued(late)
+    assert queued(unknown)
+    for ticket in (users[0], users[2], nested):
+        bench.answer(ticket)
+    assert holder(wanted) is entry
 
 
 # -- waiting for oneself ---------------------------------------------------------------------------

@@ -6,17 +6,6 @@ Owns the list.  Refuses to know how a broken core is found; see `mutants`.
 
 from __future__ import annotations
 
-# What the ledger does not see, or so seldom that a hunt seldom finds it: the command hunts these too.
-SELDOM_SEEN = frozenset(
-    {
-        "no idle conn makes room for another resource",
-        "no busy resource ever gives way",
-        "what expired during the pop is lent",
-        "the pause goes on after success",
-        "who left the shelf for another extra stays in the row",
-    }
-)
-
 MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
     # -- machine: the doors
     (
@@ -151,7 +140,7 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "deadlines are never over",
-        "desk.py",
+        "hoping.py",
         "        while (ticket := self._deadlines.pop(now)) is not None:",
         "        while False and (ticket := self._deadlines.pop(now)) is not None:",
     ),
@@ -168,10 +157,22 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
         "ticket = tickets.pop()",
     ),
     (
-        "of several needs the first made is served",
-        "desk.py",
-        "            needs = sorted(needs, key=lambda need: need.tickets[0].order)\n",
-        "            needs = list(needs)\n",
+        "of several needs that is served whose first was first once",
+        "waiting.py",
+        "            if order == (place, arrived):\n",
+        "            if True:\n",
+    ),
+    (
+        "a need that comes later has no place in the order",
+        "waiting.py",
+        "        heapq.heappush(heap, self._item(need))\n",
+        "",
+    ),
+    (
+        "a need that was passed over has no place in the order",
+        "waiting.py",
+        "            heapq.heappush(heap, item)\n",
+        "            pass\n",
     ),
     (
         "filters are not asked for those who wait",
@@ -187,15 +188,39 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "who waits in vain is never told",
-        "desk.py",
-        "                if need.witness is lost:\n",
+        "hoping.py",
+        "                if need.witness is lost or need.witness is maker:\n",
         "                if False:\n",
     ),
     (
         "who would wait for himself may",
         "desk.py",
-        "        if not mine:  # it is something else that is waited for\n",
+        "        if alone or self._holds(hope, ticket):\n",
+        "        if alone:\n",
+    ),
+    (
+        "who holds what others now hope for may wait for himself",
+        "hoping.py",
+        "        if need.alone or not held:\n",
         "        if True:\n",
+    ),
+    (
+        "who uses what has died may wait for himself",
+        "hoping.py",
+        "                if need.alone and need.witness is entry:\n",
+        "                if False:\n",
+    ),
+    (
+        "what only the caller himself could give back is a hope",
+        "hoping.py",
+        "            if passes and not _is_own(entry, ticket):\n",
+        "            if passes:\n",
+    ),
+    (
+        "a supply is a hope though it brings no more",
+        "hoping.py",
+        "return supply if may and self._brings_more(supply, ticket) else None",
+        "return supply if may else None",
     ),
     (
         "no limit of those who wait",
@@ -313,6 +338,12 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
         "life.py",
         "if not pop.done and pop.begun and not any(e.in_use or e.permit for e in pop.entries):",
         "if not pop.done and pop.begun:",
+    ),
+    (
+        "a close that hangs takes a place for ever",
+        "openings.py",
+        "        if permit is not None and permit.work is Work.CLOSE and not entry.in_use:\n",
+        "        if False:\n",
     ),
     (
         "a slot is never given back",
@@ -457,6 +488,30 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
         "            if True:\n",
     ),
     (
+        "a conn gives way to who has come later",
+        "supplying.py",
+        "            if other > own:\n",
+        "            if False:\n",
+    ),
+    (
+        "a resource gives way to one that has more",
+        "supplying.py",
+        "            if hungry is supply or (own < math.inf and supply.size <= hungry.size):\n",
+        "            if hungry is supply:\n",
+    ),
+    (
+        "a conn gives way for nobody",
+        "supplying.py",
+        "            if not hungry.wanted(callers(self._listings[hungry.resource], hungry), now):\n",
+        "            if False:\n",
+    ),
+    (
+        "a conn that has just come back gives way as an idle one",
+        "supplying.py",
+        "            if entry.listed and other not in (None, supply)",
+        "            if other not in (None, supply)",
+    ),
+    (
         "a withdrawn supply keeps its conns",
         "supplying.py",
         "        for entry in self._supplied(supply):\n            self._dismiss(entry, now)\n        self._starved.pop",
@@ -465,8 +520,8 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
     (
         "a supply made smaller keeps its conns",
         "supplying.py",
-        "            self._dismiss(entry, now)\n        self._ask_starved()\n",
-        "            pass\n        self._ask_starved()\n",
+        "            self._dismiss(entry, now)\n        self._recheck(supply, (",
+        "            pass\n        self._recheck(supply, (",
     ),
     # -- leaving
     (
