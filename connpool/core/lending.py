@@ -153,11 +153,12 @@ class Lending:
 
         Who wants a `whole` one may have to be shown every conn that has a free place.
         """
+        lendable: Iterable[Entry] = ()
         if filter.__class__ is Where:
             if by is None and (entry := index.idle(offer, filter)) is not None:
                 return entry
             lendable, filter = index.free(offer, filter, self.few), None  # who is found passes
-        else:
+        elif filter is None or by is not None:
             lendable = offer.lendable()
         if by is not None:
             free = [e for e in lendable if not (whole and e.in_use)]
