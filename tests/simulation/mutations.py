@@ -219,8 +219,8 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
     (
         "a supply is a hope though it brings no more",
         "hoping.py",
-        "return supply if may and self._brings_more(supply, ticket) else None",
-        "return supply if may else None",
+        "return supply if _may_make(supply, ticket) and self._brings_more(supply, ticket) else None",
+        "return supply if _may_make(supply, ticket) else None",
     ),
     (
         "no limit of those who wait",
