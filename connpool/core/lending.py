@@ -166,6 +166,10 @@ class Lending:
         """Take a place of a listed entry; it goes to the end of the rotation, or leaves it."""
         assert entry.group is not None
         free = entry.group.free
+        if entry.in_use:
+            # Nobody idle was found, so those before it are busier (or do not pass): they go to the
+            # end too, or the busiest would gather at the front and be all that is looked at.
+            free.rotate(-free.index(entry))
         if free[0] is entry:
             free.popleft()
         else:
