@@ -1,0 +1,112 @@
+"""Scenarios about servers that are not well: what they cost their callers.
+
+Owns a slow server, two ways to fail at once, and a restart of all servers one after the other.
+Refuses to know of lines where all is well.
+
+Where it says `shared` the conns let everything through and each server has a line of its own;
+elsewhere each conn is for one caller at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+from .books import Books
+from .choices import NAMES, choosing
+from .drive import Drive, outage, run
+from .lines import OPEN, pool
+from .scores import Score, score
+from .servers import Conn, Server
+from .streams import WORK, poisson
+
+# Servers, of which one is not well, conns to each, and the share of what the others can do that is
+# asked for.
+SERVERS, EACH, LOAD = 5, 2, 0.5
+SLOW = 10.0
+
+# How long a server is down when it restarts, and how long after it the next one does.
+DOWN, APART = 1.0, 2.0
+RESTARTED = 10
+
+
+def crew(ill: Server, seed: int, books: Books, *, shared: bool) -> tuple[list[Server], Drive]:
+    """Some servers, the last of which is not well, and a pool that has conns to all of them."""
+    there = [*(Server(lines=shared) for _ in range(SERVERS - 1)), ill]
+    if shared:
+        return there, pool(there, seed, books=books, places=OPEN)
+    drive = pool((), seed, books=books)
+    for server in there * EACH:
+        drive.put(Conn(server), revive=True)
+    return there, drive
+
+
+def unwell(scenario: str, by: str, ill: Server, seed: int, seconds: float) -> Score:
+    """Calls that the servers that are well could answer twice over."""
+    shared = ill.lines
+    books = Books(until=seconds)
+    there, drive = crew(ill, seed, books, shared=shared)
+    hands = (SERVERS - 1) * (1 if shared else EACH)
+    drive.feed(choosing(poisson(seed, [(seconds, hands * LOAD / WORK)]), by))
+    run(drive.time, seconds * 2)
+    fair = 1 / SERVERS if ill.fault else math.nan
+    return score(
+        scenario, by, books, there, seconds, law="a fifth" if ill.fault else "",
+        share=share_of(ill, books), fair=fair,
+    )  # fmt: skip
+
+
+def share_of(ill: Server, books: Books) -> float:
+    """Which share of all calls the server that is not well has got."""
+    return (ill.answered + books.lost) / books.asked if books.asked else math.nan
+
+
+def slow(by: str, seed: int, seconds: float, *, shared: bool) -> Score:
+    """One of five needs ten times as long."""
+    name = "one slow, shared" if shared else "one slow"
+    return unwell(name, by, Server(slowness=SLOW, lines=shared), seed, seconds)
+
+
+def fails(by: str, seed: int, seconds: float, *, shared: bool) -> Score:
+    """One of five fails each call, in no time, and so looks idle."""
+    name = "one fails, shared" if shared else "one fails"
+    return unwell(name, by, Server(fault="fails", lines=shared), seed, seconds)
+
+
+def hangs_up(by: str, seed: int, seconds: float) -> Score:
+    """One of five accepts connects, and hangs up when it is called."""
+    return unwell("one hangs up", by, Server(fault="hangs up"), seed, seconds)
+
+
+def rolling(by: str, seed: int, load: float = LOAD) -> Score:
+    """All servers restart, one after the other."""
+    seconds = RESTARTED * APART + 2.0
+    books = Books(until=seconds)
+    there = [Server() for _ in range(RESTARTED)]
+    drive = pool((), seed, books=books)
+    for server in there * EACH:
+        drive.put(Conn(server), revive=True)
+    running: list[int] = []
+    for number, server in enumerate(there):
+        at = 1.0 + number * APART
+        drive.time.note(at, -1, lambda server=server: running.append(len(server.running)), ())
+        outage(drive.time, server, at, DOWN)
+    drive.feed(choosing(poisson(seed, [(seconds, RESTARTED * EACH * load / WORK)]), by))
+    run(drive.time, seconds * 2)
+    return score(
+        "rolling restart", by, books, there, seconds * EACH, law="those that ran",
+        fair=sum(running), share=books.lost,
+    )  # fmt: skip
+
+
+def scenarios(seed: int, *, quick: bool) -> dict[str, list[partial[Score]]]:
+    """What is played, by the name of its table."""
+    seconds = 10.0 if quick else 60.0
+    return {
+        "one slow": [partial(slow, by, seed, seconds, shared=False) for by in NAMES],
+        "one slow, shared": [partial(slow, by, seed, seconds, shared=True) for by in NAMES],
+        "one fails": [partial(fails, by, seed, seconds, shared=False) for by in NAMES],
+        "one fails, shared": [partial(fails, by, seed, seconds, shared=True) for by in NAMES],
+        "one hangs up": [partial(hangs_up, by, seed, seconds) for by in NAMES],
+        "rolling restart": [partial(rolling, by, seed) for by in NAMES],
+    }
