@@ -16,7 +16,7 @@ from . import theory
 from .books import Books, densest
 from .choices import DEFAULT, NAMES, choosing
 from .drive import Drive, run
-from .scores import Score, score
+from .scores import Score, Table, score
 from .servers import Conn, Server
 from .streams import WORK, crowd, poisson, spread, zipf
 
@@ -25,6 +25,7 @@ CROWD, CONNECT, BRIEF = 50, 0.15, 0.002
 
 # Expiry: conns born together, and how long they may live.
 BORN, TTL = 100, 60.0
+AT_WORK = 0.05  # the share of them that are used at a time
 
 # The long tail: resources, conns in all, calls a second, and how long their callers wait.
 RESOURCES, PLACES, RATE, PATIENCE = 10_000, 500, 1000.0, 5.0
@@ -45,8 +46,8 @@ def cold(by: str, connecting: int, seed: int) -> Score:
     run(drive.time, 10.0)
     name = by if by != DEFAULT else f"max_connecting={connecting}"
     return score(
-        "cold start", name, books, [server], books.last, law="until the last",
-        share=books.last, fair=theory.cold(CROWD, CONNECT, BRIEF, connecting),
+        "cold start", name, books, [server], books.last,
+        figure=books.last, best=theory.cold(CROWD, CONNECT, BRIEF, connecting),
     )  # fmt: skip
 
 
@@ -60,13 +61,13 @@ def expiry(by: str, seed: int, seconds: float) -> Score:
     for server in there:
         del server.connects[:]  # the births
     drive.core.options = options(2)  # from here on as it is by default
-    drive.feed(choosing(poisson(seed, [(seconds, BORN * 0.5 / WORK)]), by))
+    drive.feed(choosing(poisson(seed, [(seconds, BORN * AT_WORK / WORK)]), by))
     run(drive.time, seconds)
     connects = sorted(at for server in there for at in server.connects)
     first = [at for at in connects if at < TTL]
     return score(
-        "mass expiry", by, books, there, seconds * BORN / len(there), law="a tenth of the spread",
-        share=densest(first, TTL / 40) / len(first) if first else 0.0, fair=0.1,
+        "mass expiry", by, books, there, seconds * BORN / len(there),
+        figure=densest(first, TTL / 40) / len(first), best=0.1,
     )  # fmt: skip
 
 
@@ -75,29 +76,50 @@ def tail(connecting: int, seed: int, seconds: float) -> Score:
     books, server = Books(since=10.0, until=seconds), Server(connect=TAIL_CONNECT)
     drive = Drive(Timeline(), options(connecting, PLACES), seed, books)
     for number in range(RESOURCES):
-        drive.supply(Supply(number, lambda number=number: Conn(server, number)))
+        drive.supply(Supply(number, partial(Conn, server, number)))
     weights = zipf(RESOURCES)
     calls = spread(seed, poisson(seed, [(seconds, RATE)]), weights)
     drive.feed(choosing(calls, DEFAULT, PATIENCE))
     run(drive.time, seconds)
     return score(
         "long tail", f"max_connecting={connecting}", books, [server],
-        (seconds - 10.0) * PLACES, law="LRU",
-        share=1 - sum(at >= 10.0 for at in server.connects) / books.asked,
-        fair=theory.kept(weights, PLACES),
+        (seconds - 10.0) * PLACES,
+        figure=1 - sum(at >= 10.0 for at in server.connects) / books.asked,
+        best=theory.kept(weights, PLACES),
     )  # fmt: skip
 
 
-def scenarios(seed: int, *, quick: bool) -> dict[str, list[partial[Score]]]:
-    """What is played, by the name of its table."""
-    long = 60.0 if quick else 300.0
-    return {
-        "cold start": [
-            *(partial(cold, DEFAULT, number, seed) for number in (1, 2, 5, 50)),
-            *(partial(cold, by, 2, seed) for by in NAMES[1:]),
-        ],
-        "mass expiry": [partial(expiry, by, seed, 61.0 if quick else 121.0) for by in NAMES],
-        "long tail": [
-            partial(tail, number, seed, 15.0 if quick else 40.0) for number in (2, 5, 10, 50)
-        ],
-    }
+WAITS = ("mean", "p50", "p99", "most")
+
+
+def scenarios(seed: int, *, quick: bool) -> list[Table]:
+    """What is played."""
+    return [
+        Table(
+            "cold start",
+            f"{CROWD} callers at once, nothing is open; connect {1000 * CONNECT:g} ms, "
+            f"work {1000 * BRIEF:g} ms; max_connecting=2 unless it is said",
+            (*WAITS, "figure", "best", "connects"),
+            (
+                *(partial(cold, DEFAULT, number, seed) for number in (1, 2, 5, 50)),
+                *(partial(cold, by, 2, seed) for by in NAMES[1:]),
+            ),
+            figure="last ms",
+        ),
+        Table(
+            "mass expiry",
+            f"{BORN} conns of one age, ttl {TTL:g} s; the share of them that die in any tenth of "
+            "the spread",
+            (*WAITS, "figure", "best", "connects", "burst", "lost"),
+            tuple(partial(expiry, by, seed, 61.0 if quick else 241.0) for by in NAMES),
+            figure="densest",
+        ),
+        Table(
+            "long tail",
+            f"{RESOURCES:,} resources by Zipf's law, max_size={PLACES} for all, {RATE:,g} calls a "
+            f"second, connect {1000 * TAIL_CONNECT:g} ms, timeout {PATIENCE:g} s",
+            (*WAITS, "gave_up", "figure", "best", "connects", "burst"),
+            tuple(partial(tail, most, seed, 15.0 if quick else 40.0) for most in (2, 5, 10, 50)),
+            figure="found open",
+        ),
+    ]

@@ -14,6 +14,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from statistics import fmean, stdev
+from typing import Any
 
 import attrs
 
@@ -35,8 +36,11 @@ class Books:
     asked: int = 0
     gave_up: int = 0  # by patience, or turned away from a full line
     lost: int = 0  # calls that failed or found nothing, other than by patience
+    hopeless: frozenset[Any] = frozenset()  # whoever asks for these is not counted
     useful: float = 0.0  # seconds of servers' work on calls that were answered
     last: float = 0.0  # when the last call was answered
+    patience: float = math.inf  # who waits longer has noticed something,
+    noticed: float = -math.inf  # and this is when the last of them asked
     unborn: int = 0
     waits: array[float] = attrs.field(factory=lambda: array("d"))
     answers_after: array[float] = attrs.field(factory=lambda: array("d"))
@@ -48,7 +52,7 @@ class Books:
 
     def asks(self, call: Call) -> None:
         """Somebody has asked."""
-        if call.asked >= self.since:
+        if call.asked >= self.since and call.resource not in self.hopeless:
             self.asked += 1
             self.asked_by[call.caller] += 1
 
@@ -60,14 +64,17 @@ class Books:
         if self.since <= now <= self.until:
             self.useful += work
         if call.asked >= self.since:
-            self.waits.append(call.begins - call.asked)
+            wait = call.begins - call.asked
+            self.waits.append(wait)
+            if wait > self.patience and call.asked > self.noticed:
+                self.noticed = call.asked
             self.answers_after.append(now - call.asked)
             self.served[call.caller] += 1
             self.last = now
 
     def fails(self, call: Call, error: BaseException) -> None:
         """A call failed, or its caller's patience is over."""
-        if call.asked < self.since:
+        if call.asked < self.since or call.resource in self.hopeless:
             return
         if isinstance(error, (PoolTimeout, PoolFull)):
             self.gave_up += 1

@@ -5,17 +5,27 @@ Owns their names.  Refuses to know what comes of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from connpool.core import sticky
 
+from .servers import METHOD
 from .streams import Call
 
 DEFAULT = "default"
 NAMES = (
     DEFAULT, "least_wait", "round_robin", "random", "least_used", "two_choices", "sticky",
 )  # fmt: skip
+
+
+# A function of the user's: not the one that is free first, but the one that answers soonest.
+QUICKEST = "quickest (own)"
+
+
+def quickest(conns: Sequence[Any]) -> Any:
+    """Of the free conns the one whose calls took least so far; one that is new is tried."""
+    return min(conns, key=lambda conn: conn.stats[METHOD].mean if METHOD in conn.stats else 0.0)
 
 
 def choosing(calls: Iterable[Call], name: str, patience: float | None = None) -> Iterator[Call]:
@@ -31,6 +41,8 @@ def choosing(calls: Iterable[Call], name: str, patience: float | None = None) ->
 def _by(name: str, call: Call, keys: dict[int, sticky]) -> Any:
     if name == DEFAULT:
         return None
+    if name == QUICKEST:
+        return quickest
     if name != "sticky":
         return name
     key = keys.get(call.caller)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from connpool.core import (
@@ -218,9 +219,9 @@ class Drive:
         if permit.make is not None:
             self.core.adopt(permit, permit.make())
         server: Server = permit.entry.conn.server
-        was_up = server.up
+        reached = server.up and not server.hangs
         needs = server.greet(self.time.now)
-        life = server.life if was_up else -1
+        life = server.life if reached else -1
         at = self.time.now + min(needs, permit.limit)
         self.time.note(at, 0, self._opened, (permit, server, life, needs > permit.limit))
 
@@ -235,9 +236,17 @@ class Drive:
         else:
             conn: Conn = permit.entry.conn
             conn.life = life
+            if conn.notices:
+                entry, lives = permit.entry, permit.entry.lives + 1
+                server.losses[conn] = partial(self._lost, entry, lives)
             self.books.born.append(now)
             resource = conn.resource if permit.resource is None else permit.resource
             self.core.opened(permit, conn.describe(resource), 0.0, now)
+        self.leave()
+
+    def _lost(self, entry: Entry, life: int) -> None:
+        """A conn has noticed that its server is gone."""
+        self.core.lost(entry, life, RESET, self.time.now)
         self.leave()
 
     def _checked(self, permit: Permit) -> None:
@@ -247,6 +256,8 @@ class Drive:
 
     def _closed(self, permit: Permit) -> None:
         self.books.ended[permit.reason] += 1
+        conn: Conn = permit.entry.conn
+        conn.server.losses.pop(conn, None)
         self.core.closed_one(permit, self.time.now)
         self.leave()
 
@@ -254,11 +265,7 @@ class Drive:
 def outage(time: Timeline, server: Server, at: float, seconds: float) -> None:
     """Let a server be down for a while."""
 
-    def stop() -> None:
-        for act, call in server.stop():
-            act(call)
-
-    time.note(at, 0, stop, ())
+    time.note(at, 0, server.stop, ())
     time.note(at + seconds, 0, server.start, ())
 
 

@@ -13,10 +13,10 @@ import math
 from functools import partial
 
 from .books import Books
-from .choices import NAMES, choosing
+from .choices import NAMES, QUICKEST, choosing
 from .drive import Drive, outage, run
 from .lines import OPEN, pool
-from .scores import Score, score
+from .scores import Score, Table, score
 from .servers import Conn, Server
 from .streams import WORK, poisson
 
@@ -50,10 +50,7 @@ def unwell(scenario: str, by: str, ill: Server, seed: int, seconds: float) -> Sc
     drive.feed(choosing(poisson(seed, [(seconds, hands * LOAD / WORK)]), by))
     run(drive.time, seconds * 2)
     fair = 1 / SERVERS if ill.fault else math.nan
-    return score(
-        scenario, by, books, there, seconds, law="a fifth" if ill.fault else "",
-        share=share_of(ill, books), fair=fair,
-    )  # fmt: skip
+    return score(scenario, by, books, there, seconds, figure=share_of(ill, books), best=fair)
 
 
 def share_of(ill: Server, books: Books) -> float:
@@ -94,19 +91,46 @@ def rolling(by: str, seed: int, load: float = LOAD) -> Score:
     drive.feed(choosing(poisson(seed, [(seconds, RESTARTED * EACH * load / WORK)]), by))
     run(drive.time, seconds * 2)
     return score(
-        "rolling restart", by, books, there, seconds * EACH, law="those that ran",
-        fair=sum(running), share=books.lost,
-    )  # fmt: skip
+        "rolling restart", by, books, there, seconds * EACH, figure=books.lost, best=sum(running)
+    )
 
 
-def scenarios(seed: int, *, quick: bool) -> dict[str, list[partial[Score]]]:
-    """What is played, by the name of its table."""
+WAITS = ("mean", "p99", "most", "answer_p99")
+
+
+def scenarios(seed: int, *, quick: bool) -> list[Table]:
+    """What is played."""
     seconds = 10.0 if quick else 60.0
-    return {
-        "one slow": [partial(slow, by, seed, seconds, shared=False) for by in NAMES],
-        "one slow, shared": [partial(slow, by, seed, seconds, shared=True) for by in NAMES],
-        "one fails": [partial(fails, by, seed, seconds, shared=False) for by in NAMES],
-        "one fails, shared": [partial(fails, by, seed, seconds, shared=True) for by in NAMES],
-        "one hangs up": [partial(hangs_up, by, seed, seconds) for by in NAMES],
-        "rolling restart": [partial(rolling, by, seed) for by in NAMES],
-    }
+    each = f"{SERVERS} servers; without the last the others would be {LOAD:.0%} busy"
+    found = [
+        Table(
+            f"one {what}{', shared' if shared else ''}",
+            f"{each}; it {says}; {'a line each' if shared else f'{EACH} conns each, one line'}",
+            (*WAITS, "figure", *columns),
+            tuple(partial(play, by, seed, seconds, shared=shared) for by in names),
+            figure="its share",
+        )
+        for play, what, says, columns, names in (
+            (slow, "slow", f"needs {SLOW:g} times as long", ("servers",), (*NAMES, QUICKEST)),
+            (fails, "fails", "fails each call at once", ("best", "lost"), NAMES),
+        )
+        for shared in (False, True)
+    ]
+    return [
+        *found,
+        Table(
+            "one hangs up",
+            f"{each}; it accepts connects and hangs up when it is called; {EACH} conns each",
+            (*WAITS, "figure", "best", "lost", "connects", "burst"),
+            tuple(partial(hangs_up, by, seed, seconds) for by in NAMES),
+            figure="its share",
+        ),
+        Table(
+            "rolling restart",
+            f"{RESTARTED} servers, {LOAD:.0%} busy, {EACH} conns each; one after the other is down "
+            f"for {DOWN:g} s",
+            (*WAITS, "figure", "best", "connects", "burst"),
+            tuple(partial(rolling, by, seed) for by in NAMES),
+            figure="lost",
+        ),
+    ]

@@ -19,9 +19,9 @@ from connpool.testing.sim_time import Timeline
 
 from . import theory
 from .books import Books, quantile
-from .choices import NAMES, choosing
+from .choices import DEFAULT, NAMES, choosing
 from .drive import Drive, run
-from .scores import Score, score
+from .scores import Score, Table, score
 from .servers import Conn, Server
 from .streams import WORK, Call, Phase, poisson
 
@@ -146,23 +146,55 @@ def overload(by: str, seed: int, seconds: float, most: int | None = None) -> Sco
     run(drive.time, seconds + 1.0)
     limit = PATIENCE if most is None else (most + 1) * WORK / ALONE
     how = by if most is None else f"{by}, max_waiting={most}"
-    return score("overload x10", how, books, there, seconds, law="limit", ideal_p99=limit)
+    return score("overload x10", how, books, there, seconds, ideal_p99=limit)
 
 
-def scenarios(seed: int, *, quick: bool) -> dict[str, list[partial[Score]]]:
-    """What is played, by the name of its table."""
-    calls = CALLS // 10 if quick else CALLS
-    part = 0.2 if quick else 1.0
-    found = {
-        f"steady {load:g}": [partial(steady, by, load, seed, calls) for by in NAMES]
-        for load in LOADS
-    }
-    found |= {
-        f"shared {load:g}": [partial(shared, by, load, seed, calls) for by in NAMES]
-        for load in SHARED_LOADS
-    }
-    found["route 0.8"] = [partial(shared, by, 0.8, seed, calls, way="route") for by in NAMES]
-    found["spike"] = [partial(spike, by, seed, part) for by in NAMES]
-    found["overload x10"] = [partial(overload, by, seed, 20.0 * part) for by in NAMES]
-    found["overload x10"].append(partial(overload, NAMES[0], seed, 20.0 * part, CROWD))
-    return found
+WAITS = ("mean", "ideal", "p50", "p99", "ideal_p99", "most", "law")
+STEADY = (*WAITS, "servers")
+LIMITED = ("mean", "p99", "ideal_p99", "most", "useful", "gave_up", "callers")
+
+
+def scenarios(seed: int, *, quick: bool) -> list[Table]:
+    """What is played."""
+    calls, part = (CALLS // 10, 0.2) if quick else (CALLS, 1.0)
+    return [
+        *(
+            Table(
+                f"steady {load:g}",
+                f"{ALONE} conns, each for one caller at a time, {load:.0%} busy: one line",
+                STEADY,
+                tuple(partial(steady, by, load, seed, calls) for by in NAMES),
+            )
+            for load in LOADS
+        ),
+        *(
+            Table(
+                f"shared {load:g}",
+                f"{SHARED} servers, {load:.0%} busy, each with a line that a call joins: capacity",
+                STEADY,
+                tuple(partial(shared, by, load, seed, calls) for by in NAMES),
+            )
+            for load in SHARED_LOADS
+        ),
+        Table(
+            "route 0.8",
+            f"{SHARED} servers, 80% busy, each with a line that a call joins: route",
+            STEADY,
+            tuple(partial(shared, by, 0.8, seed, calls, way="route") for by in NAMES),
+        ),
+        Table(
+            "spike",
+            f"{ALONE} conns, 50% busy; for one second 2.5 times what they can do",
+            (*WAITS, "gave_up"),
+            tuple(partial(spike, by, seed, part) for by in NAMES),
+        ),
+        Table(
+            "overload x10",
+            f"{ALONE} conns, {OVERLOAD} times what they can do, timeout {PATIENCE:g} s",
+            LIMITED,
+            (
+                *(partial(overload, by, seed, 20.0 * part) for by in NAMES),
+                partial(overload, DEFAULT, seed, 20.0 * part, CROWD),
+            ),
+        ),
+    ]

@@ -1,12 +1,12 @@
 """Scores: what the books of a run say of how well callers were served.
 
-Owns the row of a table.  Refuses to know how it is shown.
+Owns tables and their rows.  Refuses to know how they are shown.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean
 
 import attrs
@@ -24,7 +24,8 @@ class Score:
     `error` is one standard error of the mean.  `useful` is the share of the servers' time that went
     into answers.  `lost` are calls that failed, `gave_up` those whose patience was over.  `burst`
     is the most `connects` that began within a second.  What is known from theory stands in `ideal`,
-    the mean wait, and `ideal_p99`; nan where nothing is.  `more` holds what only this scenario has.
+    the mean wait, and `ideal_p99`; nan where nothing is.  `figure` is what only this scenario has,
+    and `best` what it should be.
     """
 
     scenario: str
@@ -46,7 +47,23 @@ class Score:
     ideal: float = math.nan
     ideal_p99: float = math.nan
     law: str = ""
-    more: dict[str, float] = attrs.field(factory=dict)
+    figure: float = math.nan
+    best: float = math.nan
+
+
+@attrs.frozen
+class Table:
+    """A scenario, played in several ways.
+
+    `says` tells what is played.  `columns` are those of `show` that say something here; `figure` is
+    the heading of a score's `figure`.
+    """
+
+    name: str
+    says: str
+    columns: tuple[str, ...]
+    runs: tuple[Callable[[], Score], ...]
+    figure: str = ""
 
 
 def score(
@@ -59,7 +76,8 @@ def score(
     ideal: float = math.nan,
     ideal_p99: float = math.nan,
     law: str = "",
-    **more: float,
+    figure: float = math.nan,
+    best: float = math.nan,
 ) -> Score:
     """What came of a run that lasted so long, after what was let be at its beginning."""
     waits = sorted(books.waits)
@@ -84,7 +102,8 @@ def score(
         ideal=ideal,
         ideal_p99=ideal_p99,
         law=law,
-        more=more,
+        figure=figure,
+        best=best,
     )
 
 

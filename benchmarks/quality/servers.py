@@ -37,8 +37,8 @@ class Server:
     """
 
     __slots__ = (
-        "answered", "busy_until", "connect", "connects", "fault", "greeting", "life", "lines",
-        "logins", "refused", "running", "slowness", "up", "worked",
+        "answered", "busy_until", "connect", "connects", "fault", "greeted", "greeting", "hangs",
+        "life", "lines", "logins", "losses", "refused", "running", "slowness", "up", "worked",
     )  # fmt: skip
 
     def __init__(
@@ -56,10 +56,13 @@ class Server:
         self.lines = lines
         self.logins = logins
         self.up = True
+        self.hangs = False  # takes connects, and never answers
         self.life = 0  # how often it was stopped
         self.greeting = 0  # connects that are under way
+        self.greeted = 0  # the most there ever were
         self.busy_until = 0.0
         self.running: dict[Call, Callable[[Call], Any]] = {}  # and what to do if it stops
+        self.losses: dict[Conn, Callable[[], Any]] = {}  # whom to tell that it stops
         self.connects = array("d")  # when each began, the refused ones too
         self.refused = 0
         self.answered = 0
@@ -68,10 +71,13 @@ class Server:
     def greet(self, now: float) -> float:
         """A connect has begun: seconds until its end, if the server lives so long."""
         self.connects.append(now)
+        if self.hangs:
+            return math.inf
         if not self.up:
             self.refused += 1
             return ROUND_TRIP
         self.greeting += 1
+        self.greeted = max(self.greeted, self.greeting)
         return self.connect * max(1.0, self.greeting / self.logins)
 
     def accept(self, call: Call, now: float) -> float:
@@ -84,15 +90,18 @@ class Server:
         self.busy_until = ends = begins + call.work * self.slowness
         return ends
 
-    def stop(self) -> list[tuple[Callable[[Call], Any], Call]]:
+    def stop(self) -> None:
         """It is down: all conns to it are dead, and so are the calls that run."""
         self.up = False
         self.life += 1
         self.greeting = 0
         self.busy_until = 0.0
-        hurt = [(act, call) for call, act in self.running.items()]
-        self.running.clear()
-        return hurt
+        running, self.running = self.running, {}
+        for call, act in running.items():
+            act(call)
+        losses, self.losses = self.losses, {}
+        for tell in losses.values():
+            tell()
 
     def start(self) -> None:
         """It is up again."""
@@ -102,12 +111,20 @@ class Server:
 class Conn:
     """A conn to a server, alive as long as the server has not stopped since."""
 
-    __slots__ = ("capacity", "life", "resource", "server")
+    __slots__ = ("capacity", "life", "notices", "resource", "server")
 
-    def __init__(self, server: Server, resource: Hashable = "r", capacity: int = 1) -> None:
+    def __init__(
+        self,
+        server: Server,
+        resource: Hashable = "r",
+        capacity: int = 1,
+        *,
+        notices: bool = False,
+    ) -> None:
         self.server = server
         self.resource = resource
         self.capacity = capacity
+        self.notices = notices  # by itself that it is lost, idle or not
         self.life = server.life
 
     @property
