@@ -21,6 +21,7 @@ from benchmarks.quality import (
     choices,
     faults,
     fleet,
+    fleet_plans,
     lines,
     page,
     show,
@@ -308,7 +309,7 @@ def test_a_rolling_restart_and_an_expiry_are_played() -> None:
 def test_many_pools_do_not_route_first_to_the_same_server() -> None:
     """By any choice that does not look at use."""
     for by in choices.NAMES:
-        assert max(fleet.first_picks(by, "route", SEED)) < 30
+        assert max(fleet_plans.first_picks(by, "route", SEED)) < 30
 
 
 # -- what is shown ---------------------------------------------------------------------------------
@@ -375,7 +376,7 @@ def test_the_page_shows_the_figures_of_today() -> None:
 
 def test_the_page_shows_the_fleets_of_today() -> None:
     """Plans and columns."""
-    for plan in fleet.plans(quick=False):
+    for plan in fleet_plans.plans(quick=False):
         assert f"    {plan.label} " in PAGE
-    assert all(head in PAGE for head in fleet.HEADS)
-    assert fleet.herd(__main__.SEED).splitlines()[-1] in PAGE
+    assert all(head in PAGE for head in fleet_plans.HEADS)
+    assert fleet_plans.herd(__main__.SEED).splitlines()[-1] in PAGE

@@ -7,7 +7,8 @@ benchmarks.quality fleet`` plays many pools over many servers.  See ``--help`` f
 It is `connpool.testing.simulate` without the ledger: `drive` leads the same core through the same
 doors, but checks nothing, so that millions of calls take minutes.  What befalls it comes from
 `streams` (callers) and `servers`; `books` counts, `theory` says what can be had at best; `lines`,
-`faults` and `births` hold the scenarios, `fleet` the fleet; `show`, `plots` and `page` present it.
+`faults` and `births` hold the scenarios, `fleet` and `fleet_plans` the fleet; `scores`, `show`,
+`plots` and `page` present what came of it.
 
 Invariant: all chance comes from one seed, so the same seed gives the same figures on any machine.
 """

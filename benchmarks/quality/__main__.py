@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from .. import chart
-from . import births, faults, fleet, lines, page, plots, show
+from . import births, faults, fleet_plans, lines, page, plots, show
 from .scores import Score, Table
 
 SEED = 1
@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     add("--only", metavar="PATTERN", default="*", help="those with such a name: part of it, or a *")
     add("--quick", action="store_true", help="rough figures, in seconds rather than minutes")
     add("--seed", type=int, default=SEED, help="the same seed gives the same figures")
-    add("--pools", type=int, default=fleet.POOLS, help="of the fleet; time grows with them")
+    add("--pools", type=int, default=fleet_plans.POOLS, help="of the fleet; time grows with them")
     add("--json", metavar="FILE", type=Path, help="write the scores to FILE as well")
     add("--plot", metavar="DIR", type=Path, help="draw them as .svg into DIR: needs matplotlib")
     add("--write-docs", action="store_true", help="put tables and plots into doctests/quality.rst")
@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     if said.write_docs and (said.quick or said.only != "*"):
         options.error("--write-docs: the page shows whole runs, so neither --quick nor --only")
     if said.what == "fleet":
-        return fleet.command(said, where)
+        return fleet_plans.command(said, where)
     printed, scores = play(said)
     if not printed:
         options.error(f"--only: no scenario matches {said.only!r}")

@@ -89,7 +89,7 @@ def tail(connecting: int, seed: int, seconds: float) -> Score:
     )  # fmt: skip
 
 
-WAITS = ("mean", "p50", "p99", "most")
+WAITS = ("average", "p50", "p99", "most")
 
 
 def scenarios(seed: int, *, quick: bool) -> list[Table]:

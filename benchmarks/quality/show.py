@@ -55,6 +55,7 @@ FIGURES: dict[str, Callable[[float], str]] = {
 # Heading and cell, by the name of the column.
 COLUMNS: dict[str, tuple[str, Callable[[Score], str]]] = {
     "mean": ("wait ms", lambda s: f"{milliseconds(s.mean)} ±{milliseconds(s.error)}"),
+    "average": ("wait ms", lambda s: milliseconds(s.mean)),
     "ideal": ("theory", lambda s: milliseconds(s.ideal)),
     "p50": ("p50", lambda s: milliseconds(s.p50)),
     "p99": ("p99", lambda s: milliseconds(s.p99)),
