@@ -228,7 +228,7 @@ def test_conns_of_one_age_do_not_die_together() -> None:
 
 
 def test_a_long_tail_finds_its_conns_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nearly as often as what was used last could be."""
+    """Nearly as often as if those that were used last were open, and nobody used them."""
     monkeypatch.setattr(births, "RESOURCES", 500)
     monkeypatch.setattr(births, "PLACES", 50)
     monkeypatch.setattr(births, "RATE", 100.0)
@@ -342,7 +342,7 @@ def test_the_same_scores_are_drawn_in_the_same_bytes(tmp_path: Path) -> None:
     """So that a picture in the docs changes only with what it shows."""
     pytest.importorskip("matplotlib")
     for where in ("a", "b"):
-        __main__.main(["--only", "hangs up", "--quick", "--plot", str(tmp_path / where)])
+        __main__.main(["--only", "one slow, shared", "--quick", "--plot", str(tmp_path / where)])
     first, second = (tmp_path / where / "waits.svg" for where in ("a", "b"))
     assert first.read_bytes() == second.read_bytes()
 

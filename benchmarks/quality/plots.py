@@ -34,41 +34,45 @@ def save(figure: Any, path: Path) -> None:
 
 def draw_scenarios(where: Path, scores: Mapping[str, Sequence[Score]]) -> None:
     """The waits of lines and of a slow server, against what theory says."""
-    waits = {name: of_one for name, of_one in scores.items() if name.split()[0] in PANELS}
+    waits = {name: of_one for name, of_one in scores.items() if name in PANELS}
     if waits:
         save(panels(waits), where / "waits.svg")
 
 
-PANELS = ("steady", "shared", "route", "one")
-ACROSS = 4
+PANELS = (
+    "steady 0.8", "shared 0.5", "shared 0.8", "shared 0.9", "route 0.8", "one slow, shared",
+)  # fmt: skip
+ACROSS = 3
 
 
 def panels(waits: Mapping[str, Sequence[Score]]) -> Any:
     """A panel for each scenario, on a scale that shows small waits and large ones."""
     rows = math.ceil(len(waits) / ACROSS)
     figure, grid = chart.library().subplots(
-        rows, ACROSS, figsize=(3.2 * ACROSS, 2.1 * rows), squeeze=False, sharey=True
+        rows, ACROSS, figsize=(3.6 * ACROSS, 2.2 * rows), squeeze=False, layout="constrained"
     )
     spare = list(grid.flat)
     for (name, scores), axes in zip(waits.items(), spare, strict=False):
         panel(axes, name, scores)
     for axes in spare[len(waits) :]:
         axes.set_visible(False)
-    figure.tight_layout()
     return figure
 
 
 def panel(axes: Any, name: str, scores: Sequence[Score]) -> None:
     """Bars from the mean to the p99, and a mark where theory has the mean."""
-    low = 0.01
-    for at, score in enumerate(scores):
-        mean, p99 = (max(low, 1000 * value) for value in (score.mean, score.p99))
-        axes.barh(at, p99 - mean, left=mean, height=0.6, color=BAR)
-        axes.plot([mean], [at], marker="o", color="black", markersize=4)
-        if not math.isnan(score.ideal):
-            axes.plot([max(low, 1000 * score.ideal)], [at], marker="|", color=BEST, markersize=12)
+    low, rows = 0.01, range(len(scores))
+    means, p99s, ideals = (
+        [value if math.isnan(value) else max(low, 1000 * value) for value in values]
+        for values in zip(*((s.mean, s.p99, s.ideal) for s in scores), strict=True)
+    )
+    widths = [p99 - mean for mean, p99 in zip(means, p99s, strict=True)]
+    axes.barh(rows, widths, left=means, height=0.6, color=BAR)
+    axes.plot(means, rows, "o", color="black", markersize=4)
+    axes.plot(ideals, rows, "|", color=BEST, markersize=12)
     axes.set_xscale("log")
     axes.set_xlim(low, 1e5)
+    axes.minorticks_off()  # there are hundreds
     axes.set_yticks(range(len(scores)), [score.by for score in scores], fontsize=7)
     axes.invert_yaxis()
     axes.tick_params(axis="x", labelsize=7)
@@ -98,6 +102,7 @@ def over_time(tolls: Sequence[Toll]) -> Any:
                 at = [number * BIN for number in range(len(toll.series))]
                 axes.plot(at, [count / BIN for count in toll.series], linewidth=1, label=rest)
         axes.set_yscale("symlog", linthresh=10)
+        axes.minorticks_off()
         axes.set_title(event, fontsize=9)
         axes.set_xlabel("seconds", fontsize=8)
         axes.set_ylabel("connects a second, whole fleet", fontsize=8)

@@ -49,7 +49,7 @@ FIGURES: dict[str, Callable[[float], str]] = {
     "lost": whole,
     "last ms": milliseconds,
     "densest": percent,
-    "found open": percent,
+    "no wait": percent,
 }
 
 # Heading and cell, by the name of the column.

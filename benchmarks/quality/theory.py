@@ -130,7 +130,7 @@ def cold(callers: int, connect: float, work: float, at_once: int) -> float:
 
 def kept(weights: Sequence[float], places: int) -> float:
     """The share of calls that find what they ask for among the so many things asked for last, where
-    each thing is asked for by its weight (the approximation of Che, Tung and Wang for LRU).
+    each thing is asked for by its weight (an approximation for LRU, by Che).
 
     >>> round(kept([1.0] * 100, 50), 2), kept([1.0, 1.0], 2)
     (0.5, 1.0)
