@@ -17,14 +17,10 @@ import attrs
 
 @attrs.frozen
 class Law:
-    """What a wait is like: nobody with the chance `1 - p`, else exponential of rate `rate`.
-
-    `exact` tells whether it is a theorem, or the limit of many servers.
-    """
+    """What a wait is like: none with the chance `1 - p`, else exponential of rate `rate`."""
 
     p: float
     rate: float
-    exact: bool = True
 
     @property
     def mean(self) -> float:
