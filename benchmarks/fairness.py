@@ -22,7 +22,7 @@ from .harness import Bench, Gauge, at_least
 THREADS, CONNS = 32, 2
 
 
-def jain(shares: Sequence[int]) -> float:
+def jain(shares: Sequence[float]) -> float:
     """1 where all get the same, 1/n where one of n gets everything."""
     return sum(shares) ** 2 / (len(shares) * sum(share * share for share in shares))
 

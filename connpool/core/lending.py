@@ -232,19 +232,25 @@ class Lending:
         """
         assert entry.group is not None
         free = entry.group.free
+        deep = (
+            filter is not None
+            and free[0] is not entry
+            and len(free) > LOOK * self.few
+            and (filter.__class__ is Where or entry not in islice(free, LOOK * self.few))
+        )
+        if entry.in_use and not deep:
+            # Nobody idle was found, so those before it are busier (or do not pass): they go to the
+            # end too, or the busiest would gather at the front and be all that is looked at.
+            free.rotate(-free.index(entry))
         if whole:
             entry.take_all(who, now)
         else:
             entry.take_place(who, now)
-        if free[0] is entry:
-            free.popleft()
-        elif (
-            filter is not None
-            and len(free) > LOOK * self.few
-            and (filter.__class__ is Where or entry not in islice(free, LOOK * self.few))
-        ):
+        if deep:
             entry.stay_away()
             return
+        if free[0] is entry:
+            free.popleft()
         else:
             free.remove(entry)
         entry.listed = entry.in_use < entry.capacity

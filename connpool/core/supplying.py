@@ -186,7 +186,8 @@ class Supplying(Life):
     def _make_room(self, supply: Supply, now: float) -> bool:
         """Room for one more of `supply`, if need be by letting an idle conn of another go.
 
-        The resource that has most idle conns beyond its `min_size` gives one, the longest idle.
+        The resource that has most idle conns beyond its `min_size` gives one, the longest idle; of
+        several that have as many, the one whose own has been idle longest.
         """
         if super()._make_room(supply, now):
             return True
@@ -198,8 +199,8 @@ class Supplying(Life):
                 idle.setdefault(other, []).append(entry)
         if not idle:
             return False
-        richest = max(idle.values(), key=len)
-        self._retire(min(richest, key=lambda entry: entry.idle_since), outcome.EVICTED, now)
+        richest = min(idle.values(), key=lambda own: (-len(own), _longest_idle(own).idle_since))
+        self._retire(_longest_idle(richest), outcome.EVICTED, now)
         return super()._make_room(supply, now)
 
     def _gives_way(self, entry: Entry, now: float) -> bool:
@@ -266,6 +267,10 @@ class Supplying(Life):
             entry.broken |= end in outcome.BROKEN  # nothing is gained by waiting
         self._rest(entry, rest, now)
         self._returned(entry, now)
+
+
+def _longest_idle(entries: list[Entry]) -> Entry:
+    return min(entries, key=lambda entry: entry.idle_since)
 
 
 def _may_leave(entry: Entry, supply: Supply) -> bool:

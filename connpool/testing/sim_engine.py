@@ -1,7 +1,7 @@
-"""The engine: invented time, what is to happen when, and the core's steps.
+"""The engine: a core in invented time, and its steps.
 
-Owns the heap of what is to come and the order of what happens at one instant.  Refuses to know what
-it is that happens.
+Owns the order of what happens at one instant, and what the driver of a pool does with the clock.
+Refuses to know what it is that happens.
 
 Invariants: of what happens at one instant the order is drawn, but for one actor it is always the
 same, whoever else is there; after each door the steps are taken over and the ledger looks.
@@ -9,8 +9,6 @@ same, whoever else is there; after each door the steps are taken over and the le
 
 from __future__ import annotations
 
-import heapq
-import math
 import random
 from collections.abc import Callable
 from typing import Any
@@ -21,8 +19,7 @@ from ..core import ALARM, Backoff, Core, Options, Permit, Pop, Ticket
 from .sim_actor import Actor
 from .sim_ledger import Ledger
 from .sim_story import Story, Violation
-
-INF = math.inf
+from .sim_time import INF, Timeline
 
 # By how many seconds a driver that lags is late: mostly by none.
 LAGS = (0.125, 0.125, 0.125, 0.25, *[0.0] * 28)
@@ -71,12 +68,12 @@ class Setup:
         )
 
 
-class Engine:
+class Engine(Timeline):
     """Virtual time, and a core in it."""
 
     def __init__(self, setup: Setup, *, told: bool = False) -> None:
+        super().__init__()
         self.setup = setup
-        self.now = 0.0
         self.steps = 0  # how often the core was entered
         self.tasks = setup.driver == "tasks"
         options = setup.options()
@@ -86,8 +83,6 @@ class Engine:
         self.me: Any = None  # who asks at this moment
         self.ledger = Ledger(self.core, options)
         self.story = self.ledger.story = Story() if told else None
-        self._heap: list[tuple[float, int, int, Callable[..., Any], tuple[Any, ...]]] = []
-        self._pushed = 0
         self._salt = setup.seed * 0x9E3779B1 & 0xFFFFFFFF
         self._keeper = Actor(0)
         self._wakes = INF  # when the driver will look at the clock
@@ -100,9 +95,7 @@ class Engine:
 
     def plan(self, at: float, actor: Actor, act: Callable[..., Any], *args: Any) -> None:
         """Let something happen to somebody at an instant."""
-        self._pushed += 1
-        tie = self.chance(actor)
-        heapq.heappush(self._heap, (at, tie, self._pushed, act, args))
+        self.note(at, self.chance(actor), act, args)
 
     def chance(self, actor: Actor) -> int:
         """A number below 2 ** 24 that follows from the actor and how often he was asked."""
@@ -118,26 +111,19 @@ class Engine:
         return LAGS[self.chance(actor) % len(LAGS)]
 
     def happen(self) -> bool:
-        """Let the next thing happen; False where nothing is to come."""
-        if not self._heap:
-            return False
-        at, _, _, act, args = heapq.heappop(self._heap)
-        if at > self.now:
-            if at > self.ledger.due:
-                self.ledger.goes_on(at)
-            self.now = self.ledger.now = at
+        """Let the next thing happen; what it raises breaks a rule."""
         try:
-            act(*args)
+            return super().happen()
         except Violation:
             raise
         except Exception as error:
             raise Violation(15, f"{type(error).__name__}: {error}", self.now) from error
-        return True
 
-    @property
-    def next(self) -> float:
-        """The instant of what happens next."""
-        return self._heap[0][0] if self._heap else INF
+    def goes_on(self, at: float) -> None:
+        """It is later now, and the ledger looks at what that has changed."""
+        if at > self.ledger.due:
+            self.ledger.goes_on(at)
+        self.now = self.ledger.now = at
 
     # -- the core ------------------------------------------------------------------------------
 

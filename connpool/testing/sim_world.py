@@ -66,9 +66,7 @@ class World(Ending):
         while self.next <= until and self.happen():
             pass
         if until < INF:
-            if until > self.ledger.due:
-                self.ledger.goes_on(until)
-            self.now = self.ledger.now = until
+            self.goes_on(until)
 
     # -- callers -------------------------------------------------------------------------------
 

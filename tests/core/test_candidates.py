@@ -339,6 +339,27 @@ def test_more_than_a_few_shared_conns_are_not_all_compared() -> None:
     assert len(looked_at) <= WINDOW + 1
 
 
+def test_who_was_passed_over_is_not_all_that_is_looked_at_next() -> None:
+    """Or the busiest would gather where newcomers look, and a choice among them is none."""
+    bench = Bench(audited=False)
+    entries = [bench.conn(capacity=3) for _ in range(3 * WINDOW)]
+    for entry in entries:
+        bench.answer(bench.ask(filter=only(entry.id)), 1.0 if entry is entries[WINDOW - 1] else 9.0)
+    for _ in entries:
+        bench.ask()
+    looked_at: list[int] = []
+
+    def everybody(info: Any) -> bool:
+        looked_at.append(info.id)
+        return True
+
+    assert holder(bench.ask(filter=everybody)) is entries[WINDOW - 1]
+    before = set(looked_at)
+    looked_at.clear()
+    assert granted(bench.ask(filter=everybody))
+    assert before.isdisjoint(looked_at)
+
+
 def test_a_filter_is_not_asked_about_conns_that_have_left() -> None:
     """Its place in the rotation may still be there: it is passed over."""
     bench = Bench()

@@ -456,6 +456,22 @@ def test_an_idle_conn_of_another_supply_gives_way() -> None:
     assert (bench.alive("a"), bench.alive("b")) == (2, 1)
 
 
+def test_of_supplies_that_have_as_many_the_longest_idle_conn_gives_way() -> None:
+    """Not the oldest: with many resources that would be one that everybody asks for."""
+    bench = Workshop(max_size=3)
+    for resource in "abcd":
+        bench.supply(resource)
+    for now, resource in enumerate("abca", start=1):
+        bench.now = float(now)
+        caller = bench.ask(resource)
+        bench.settle()
+        bench.answer(caller)
+    waiting = bench.ask("d")
+    bench.settle()
+    assert granted(waiting)
+    assert [bench.alive(resource) for resource in "abcd"] == [1, 0, 1, 1]
+
+
 def test_a_conn_that_is_free_again_goes_to_who_waited_longer_elsewhere() -> None:
     """A busy resource does not keep all conns for ever, and none is taken back and forth."""
     bench = Workshop(max_size=2)
