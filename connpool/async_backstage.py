@@ -323,5 +323,5 @@ class AsyncBackstage(Face):
         raise NotImplementedError
 
     def _look(self) -> None:
-        """Take back what tasks hold that are gone."""
+        """Find what was lost by tasks that are gone."""
         raise NotImplementedError

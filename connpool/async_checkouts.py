@@ -9,6 +9,7 @@ its block, without an await between what is known of the conn and its return.
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 import time
@@ -125,8 +126,9 @@ class AsyncCheckouts(AsyncSupplies):
         without a `reset` is closed; so is any where the block was cancelled, unless it survives
         that.  The place of one who shares a conn is given back as after a call.
 
-        A checkout that is dropped, or whose task is gone, is taken back when somebody needs a conn:
-        the conn is closed, and a ResourceWarning names the line.
+        A checkout that is dropped before it is over is taken back when somebody needs a conn, and a
+        ResourceWarning names the line: the conn is closed, or, where it was shared, its place is
+        free again.  Another task may end what this one began, and this one may have ended by then.
 
         Raises in `__aenter__` what `call` raises while it waits; `NestedCall` where the only conns
         that could serve are held by the caller.
@@ -229,6 +231,10 @@ class AsyncCheckouts(AsyncSupplies):
             self._run_steps()
 
     def _look(self) -> None:
-        """Take back what tasks hold that are gone."""
-        with self._turn as now:
-            self._core.reclaim(has_ended, now)
+        """Somebody waits: find what was lost by tasks that are gone."""
+        with self._turn:
+            orphaned = self._core.orphaned(has_ended)
+        if orphaned:
+            gc.collect()
+            with self._turn:  # which takes back what that has found
+                pass

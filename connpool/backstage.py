@@ -112,7 +112,7 @@ class Backstage(Face):
             tell_forsaken(self.name, step)
 
     def _look(self) -> None:
-        """Take back what threads hold that have ended."""
+        """Find what was lost by threads that have ended."""
         raise NotImplementedError
 
     # -- forks ---------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ its block; one that is dropped instead is taken back, and its user is told.
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 import threading
@@ -167,8 +168,10 @@ class Checkouts(Supplies):
         without a `reset` is closed; so is any where the block was interrupted, unless it survives
         that.  The place of one who shares a conn is given back as after a call.
 
-        A checkout that is dropped, or whose thread ended, is taken back when somebody needs a conn:
-        the conn is closed, and a ResourceWarning names the line.
+        A checkout that is dropped before it is over is taken back when somebody needs a conn, and a
+        ResourceWarning names the line: the conn is closed, or, where it was shared, its place is
+        free again.  Another thread may end what this one began, and this one may have ended by
+        then.
 
         Raises in `__enter__` what `call` raises while it waits; `NestedCall` where the only conns
         that could serve are held by the caller.
@@ -268,9 +271,13 @@ class Checkouts(Supplies):
             core.forfeit(entry, lease._who, ended, now, cause)
 
     def _look(self) -> None:
-        """Take back what threads hold that have ended."""
-        with self._turn as now:
-            self._core.reclaim(_gone, now)
+        """Somebody waits: find what was lost by threads that have ended."""
+        with self._turn:
+            orphaned = self._core.orphaned(_gone)
+        if orphaned:
+            gc.collect()
+            with self._turn:  # which takes back what that has found
+                pass
 
 
 def _gone(who: Any) -> bool:

@@ -5,6 +5,15 @@ Refuses to know threads and tasks, and to decide anything.
 
 Invariant: a lease that was dropped while it held something is told to its pool by an append to a
 list, which is safe wherever the garbage collector happens to run.
+
+A lease belongs to whoever refers to it, not to the thread or task that began it: a fixture, a
+dependency of a web framework and `asyncio.wait_for` all begin it in one and use and end it in
+another, and the first may be gone by then.  So only one that nobody refers to any more is lost, and
+that is for the garbage collector to say; no record of leases is kept, weak or other, which would
+cost each checkout.  That a holder is gone is a hint only: one whose thread or task ended without
+ending it has most often died with an error that refers, by its traceback, to itself.  Such a ring
+may lie about for long, or for ever where collection is off; so while somebody waits, and conns are
+found whose holders are gone, the collector is asked, once for each of them.
 """
 
 from __future__ import annotations
@@ -128,9 +137,10 @@ def leaving(lease: BaseLease, error: BaseException | None) -> Outcome | None:
 def tell_forsaken(pool: str, step: Forsaken) -> None:
     """A ResourceWarning that names the line where a lost conn was checked out."""
     code, lasti = step.where
+    then = "its place is taken back" if step.stays else "it is closed"
     text = (
         f"pool {pool!r}: conn {step.info.id} to {show(step.info.resource)} was checked out here "
-        "and never given back; it is closed"
+        f"and never given back; {then}"
     )
     try:
         warnings.warn_explicit(text, ResourceWarning, code.co_filename, line_of(code, lasti))

@@ -118,17 +118,31 @@ class Leasing(Book):
     # -- leases that nobody gives back ---------------------------------------------------------
 
     def forsake(self, entry: Entry, who: Any, where: Any, now: float) -> None:
-        """A lease is lost, and with it whatever was done with its conn: the conn is given up."""
+        """A lease is lost, and with it whatever was done with its conn.
+
+        One that its user had for himself is given up.  Of one that is shared only the place comes
+        back, as after a call: it is not for one of them to close it under the others.
+        """
         if now >= self.due:
             self.tick(now)
         if entry.in_use and entry.held_by(who):
+            stays = not entry.whole and max(entry.capacity, entry.in_use) > 1
+            ended = outcome.Outcome(end=None if stays else outcome.FORSAKEN)
             self._tally.lost += 1
-            self.steps.append(Forsaken(snapshot(entry, now), where))
-            self.forfeit(entry, who, outcome.Outcome(end=outcome.FORSAKEN), now)
+            self.steps.append(Forsaken(snapshot(entry, now), where, stays))
+            self.forfeit(entry, who, ended, now)
 
-    def reclaim(self, gone: Callable[[Any], bool], now: float) -> None:
-        """Take back what those hold who are gone: a look at every conn in use."""
-        for entry in tuple(self.entries.values()):
-            for holder in tuple(entry.owners):
-                if gone(holder):
-                    self.forsake(entry, holder, entry.where, now)
+    def orphaned(self, gone: Callable[[Any], bool]) -> bool:
+        """Whether somebody who is gone holds a conn that he was not seen to hold the last time.
+
+        It is not taken from him: his lease may be in other hands.  See `connpool.leases`.
+        """
+        found = {
+            (entry.id, holder)
+            for entry in self.entries.values()
+            for holder in entry.owners
+            if gone(holder)
+        }
+        news = not found <= self._orphans
+        self._orphans = found
+        return news

@@ -263,11 +263,6 @@ class Bench:
         lease.standing = Standing.OVER
         self.look()
 
-    def reclaim(self, *gone: Any) -> None:
-        """Those are gone, whatever they hold."""
-        self.core.reclaim(lambda who: who in gone, self.now)
-        self.look()
-
     # -- what users do -------------------------------------------------------------------------
 
     def extra(self, entry: Entry, value: Any) -> Any:

@@ -224,21 +224,6 @@ class Machine(RuleBasedStateMachine):
         self.over, self.lost = self.over + 1, self.lost + 1
         self.do(self.bench.forsake, held[which % len(held)])
 
-    @precondition(lambda self: self.held())
-    @rule(which=which)
-    def reclaim(self, which: int) -> None:
-        """One who runs no call is gone, and waits for nothing."""
-        held = self.held()
-        who = held[which % len(held)].who
-        waiting = [t for t in self.tickets + self.leases if t.standing is Standing.QUEUED]
-        if not any(ticket.who == who for ticket in self.granted() + waiting):
-            theirs = [lease for lease in held if lease.who == who]
-            self.over, self.lost = self.over + len(theirs), self.lost + len(theirs)
-            for lease in theirs:
-                lease.standing = Standing.OVER
-            self.do(self.bench.reclaim, who)
-            assert not any(lease.entry.held_by(who) for lease in theirs if lease.entry)
-
     @precondition(lambda self: self.leases)
     @rule(which=which, late=st.sampled_from(("release", "forsake", "forfeit")))
     def say_it_late(self, which: int, late: str) -> None:
