@@ -35,7 +35,7 @@ from .core import (
 )
 from .errors import Busy, Closed, PoolClosed
 from .face import Face
-from .leases import tell_forsaken
+from .leases import Ghost, tell_forsaken
 from .loops import (
     Flag,
     Holder,
@@ -102,6 +102,8 @@ class AsyncBackstage(Face):
         return self._current_task()
 
     def _name_of(self, who: Any) -> str:
+        if isinstance(who, Ghost):
+            return who.name
         name = getattr(who, "get_name", None)
         return f"task {name() if callable(name) else getattr(who, 'name', who)}"
 

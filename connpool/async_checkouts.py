@@ -25,7 +25,7 @@ from .core import Entry, Outcome, Ticket, Timeout, of_check, of_lend, of_reset
 from .core.entry import RESETS
 from .driver import until
 from .errors import Closed
-from .leases import BaseLease, leaving, wants_check
+from .leases import BaseLease, Ghost, leaving, wants_check
 from .loops import has_ended
 
 logger = logging.getLogger("connpool")
@@ -233,8 +233,13 @@ class AsyncCheckouts(AsyncSupplies):
     def _look(self) -> None:
         """Somebody waits: find what was lost by tasks that are gone."""
         with self._turn:
-            orphaned = self._core.orphaned(has_ended)
+            orphaned = self._core.orphaned(self._ghost_of)
         if orphaned:
             gc.collect()
             with self._turn:  # which takes back what that has found
                 pass
+
+    def _ghost_of(self, who: Any) -> Ghost | None:
+        """A task that is gone, or None for others."""
+        gone = has_ended(who)
+        return Ghost(who, f"{self._name_of(who)}, which has ended") if gone else None

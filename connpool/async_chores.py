@@ -30,7 +30,11 @@ class AsyncChores(AsyncBackstage):
     # -- conns ---------------------------------------------------------------------------------
 
     async def _open(self, permit: Permit) -> None:
-        """Initialise the conn of a permit; its errors are the core's first, then the caller's."""
+        """Initialise the conn of a permit; its errors are the core's first, then the caller's.
+
+        One that was initialised and is of no use is closed before the core hears of it, which might
+        have it opened again at once, or hand it over.
+        """
         core = self._core
         args, kwargs = permit.entry.setup or ((), {})
         initialised = False
@@ -42,13 +46,25 @@ class AsyncChores(AsyncBackstage):
             what = describe(conn, await conn.methods(), resource=permit.resource)
             self._check_here(core)
         except BaseException as error:
-            self._open_failed(core, permit, error)
-            if initialised and self._tasks is not None:
-                self._tasks.start_soon(self._close_conn, conn)
-            elif initialised:
-                await self._close_conn(conn)  # nobody else is left to do it
+            if not initialised:
+                self._open_failed(core, permit, error)
+            elif self._tasks is not None and permit not in self._running:
+                self._running.add(permit)  # whose caller does not wait for it
+                self._tasks.start_soon(self._take_back_conn, core, permit, conn, error)
+            else:
+                await self._take_back_conn(core, permit, conn, error)
             raise
         self._opened(permit, what, rest)
+
+    async def _take_back_conn(
+        self, core: Core, permit: Permit, conn: Any, error: BaseException
+    ) -> None:
+        """Close what was opened and is of no use."""
+        try:
+            await self._close_conn(conn)
+        finally:
+            self._running.discard(permit)
+            self._open_failed(core, permit, error)
 
     def _check_here(self, core: Core) -> None:
         """Raise where the block in which `core` was the pool's has been left meanwhile."""

@@ -23,7 +23,7 @@ from .core import ALARM, LOOK, QUEUED, Entry, Forsaken, Permit, Pop, Ticket, Wor
 from .crew import Crew, Keeper, name_of_thread
 from .errors import Closed
 from .face import Face
-from .leases import tell_forsaken
+from .leases import Ghost, tell_forsaken
 
 logger = logging.getLogger("connpool")
 
@@ -72,7 +72,7 @@ class Backstage(Face):
         return get_ident()
 
     def _name_of(self, who: Any) -> str:
-        return name_of_thread(who)
+        return who.name if isinstance(who, Ghost) else name_of_thread(who)
 
     def _frame_of(self, who: Any) -> FrameType | None:
         return sys._current_frames().get(getattr(who, "ident", who))
@@ -175,7 +175,11 @@ class Backstage(Face):
     # -- conns ---------------------------------------------------------------------------------
 
     def _open(self, permit: Permit) -> None:
-        """Initialise the conn of a permit; its errors are the core's first, then the caller's."""
+        """Initialise the conn of a permit; its errors are the core's first, then the caller's.
+
+        One that was initialised and is of no use is closed before the core hears of it, which might
+        have it opened again at once, or hand it over.
+        """
         args, kwargs = permit.entry.setup or ((), {})
         initialised = False
         try:
@@ -185,10 +189,12 @@ class Backstage(Face):
             rest = first_rest(returned)
             what = describe(conn, conn.methods(), resource=permit.resource)
         except BaseException as error:
-            with self._turn as now:
-                self._core.open_failed(permit, error, now)
-            if initialised:
-                self._close_conn(conn)
+            try:
+                if initialised:
+                    self._close_conn(conn)
+            finally:
+                with self._turn as now:
+                    self._core.open_failed(permit, error, now)
             raise
         self._opened(permit, what, rest)
 

@@ -23,7 +23,7 @@ from .core import Entry, Outcome, Ticket, Timeout, of_check, of_lend, of_reset
 from .core.entry import RESETS
 from .driver import until
 from .errors import Closed
-from .leases import BaseLease, leaving, wants_check
+from .leases import BaseLease, Ghost, leaving, wants_check
 from .supplies import Supplies
 
 logger = logging.getLogger("connpool")
@@ -46,6 +46,11 @@ class Holder:
 
     def __hash__(self) -> int:
         return hash(self.ident)
+
+    @property
+    def alias(self) -> int:
+        """Who makes its calls."""
+        return self.ident
 
 
 _local = threading.local()
@@ -273,12 +278,13 @@ class Checkouts(Supplies):
     def _look(self) -> None:
         """Somebody waits: find what was lost by threads that have ended."""
         with self._turn:
-            orphaned = self._core.orphaned(_gone)
+            orphaned = self._core.orphaned(self._ghost_of)
         if orphaned:
             gc.collect()
             with self._turn:  # which takes back what that has found
                 pass
 
-
-def _gone(who: Any) -> bool:
-    return isinstance(who, Holder) and not who.thread.is_alive()
+    def _ghost_of(self, who: Any) -> Ghost | None:
+        """A thread that has ended, or None for others."""
+        gone = isinstance(who, Holder) and not who.thread.is_alive()
+        return Ghost(who, f"{who.thread.name}, which has ended") if gone else None

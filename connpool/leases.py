@@ -11,9 +11,10 @@ dependency of a web framework and `asyncio.wait_for` all begin it in one and use
 another, and the first may be gone by then.  So only one that nobody refers to any more is lost, and
 that is for the garbage collector to say; no record of leases is kept, weak or other, which would
 cost each checkout.  That a holder is gone is a hint only: one whose thread or task ended without
-ending it has most often died with an error that refers, by its traceback, to itself.  Such a ring
-may lie about for long, or for ever where collection is off; so while somebody waits, and conns are
-found whose holders are gone, the collector is asked, once for each of them.
+ending it has most often died with an error that refers, by its traceback, to the lease.  Such a
+ring may lie about for long, or for ever where collection is off, or where the pool knows the task
+and the task the error.  So while somebody waits, and conns are found whose holders are gone, the
+pool forgets them for their ghosts, and has the collector run, once for each.
 """
 
 from __future__ import annotations
@@ -115,6 +116,25 @@ class BaseLease:
     def __repr__(self) -> str:
         held = "nothing" if self._entry is None else f"conn {self._entry.id}"
         return f"<checkout of {show(self._resource)} from pool {self._pool.name!r}: {held}>"
+
+
+class Ghost:
+    """One who is gone, where he still holds a conn: equal to him, but he need not be remembered.
+
+    He is told by his `id`, which is given to no other while his lease, which knows him, lives.
+    """
+
+    __slots__ = ("ident", "name")
+
+    def __init__(self, who: Any, name: str) -> None:
+        self.ident = id(who)
+        self.name = name
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or id(other) == self.ident
+
+    def __hash__(self) -> int:
+        return self.ident
 
 
 def wants_check(entry: Entry, after: float, now: float) -> bool:

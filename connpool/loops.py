@@ -100,6 +100,11 @@ class Holder:
     def __hash__(self) -> int:
         return hash(self.id)
 
+    @property
+    def alias(self) -> int:
+        """Who makes its calls."""
+        return self.id
+
 
 def has_ended(who: Any) -> bool:
     """Whether a task that held a conn is gone."""

@@ -187,25 +187,26 @@ class Desk(Lending):
             if entry.state is READY and entry.expires > now:
                 self._serve(entry, now)
 
-    def _fail(self, ticket: Ticket, error: BaseException | None = None) -> None:
+    def _fail(self, ticket: Ticket, error: BaseException) -> None:
         """Tell a waiting ticket that it waited in vain."""
-        self._leave(ticket, FAILED)
         ticket.error = error
+        self._leave(ticket, FAILED)
         self.steps.append(ticket)
 
     def _timeout(self, ticket: Ticket, listing: Listing, now: float) -> PoolError:
         waited = max(0.0, now - ticket.arrived)
+        others = self.waiting - (ticket.standing is QUEUED)
         self._tally.timeouts += 1
         error = PoolTimeout(
             f"pool {self.name!r}: no conn to {show(ticket.resource)} became free in "
-            f"{waited:.2f} s; {self.waiting} other callers wait, {listing.live} alive",
+            f"{waited:.2f} s; {others} other callers wait, {listing.live} alive",
             pool=self.name,
             resource=ticket.resource,
             method=ticket.method,
             waited=waited,
             timeout=ticket.deadline - ticket.arrived,
-            waiting=self.waiting,
-            summary=summary(listing, self.waiting, now),
+            waiting=others,
+            summary=summary(listing, others, now),
         )
         error.__cause__ = listing.last_error or ticket.cause
         return error
@@ -213,9 +214,7 @@ class Desk(Lending):
     def _expire_tickets(self, now: float) -> None:
         while (ticket := self._deadlines.pop(now)) is not None:
             assert ticket.need is not None
-            listing = ticket.need.listing
-            self._fail(ticket)
-            ticket.error = self._timeout(ticket, listing, now)
+            self._fail(ticket, self._timeout(ticket, ticket.need.listing, now))
         self._serve_unclaimed(now)
 
     # -- the meeting ---------------------------------------------------------------------------
@@ -262,9 +261,9 @@ class Desk(Lending):
         """Let the first of `need` have `entry`, and out of the line."""
         tickets = need.tickets
         ticket = tickets.popleft()
-        ticket.standing = GRANTED
         ticket.need = None
         ticket.entry = entry
+        ticket.standing = GRANTED  # last: its caller may look at it without a turn
         need.size -= 1
         if not need.size:
             need.listing.line.close(need)

@@ -184,6 +184,13 @@ class Entry:
         if self.users and who in self.users:
             self.users.remove(who)
 
+    def rename(self, who: Any, other: Any) -> None:
+        """What `who` holds is held by `other`."""
+        if self.user == who:
+            self.user = other
+        if self.users:
+            self.users = [other if user == who else user for user in self.users]
+
     def troubled(self) -> Trouble:
         """What has gone wrong, to be added to."""
         if self.trouble is None:

@@ -56,7 +56,6 @@ class Lending:
         self._directory = Directory()
         self._listings = self._directory.listings
         self.leasing = False  # whether anything was ever checked out
-        self._orphans: set[tuple[int, Any]] = set()  # held by those who are gone, at the last look
         self._lookout = Lookout()
         self._alarms: Timers[Entry | Supply | Lookout] = Timers()
         self._deadlines = Deadlines()

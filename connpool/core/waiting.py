@@ -57,7 +57,8 @@ class Ticket:
 
     `deadline` is an instant, inf for none; `place` is the caller's place in the order of arrival,
     which a moved call keeps.  `waiter` is the driver's, what its caller waits on: the core never
-    looks at it.
+    looks at it.  Once `standing` says that the waiting is over, `entry` or `error` says how: it is
+    set last, for a thread may look at it outside a turn.
     """
 
     # Written by hand: one is made for each caller that waits, and attrs would set every default.

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import gc
 import inspect
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
 
 from connpool import Closed, IdError, PoolClosed, PoolTimeout, ResourceError
 
-from .worlds import PoolFace, World, scenario
+from .worlds import PoolFace, World, run_through, scenario
 
 # -- leases that are lost ------------------------------------------------------------------------
 
@@ -123,6 +124,56 @@ async def test_the_holder_is_gone(world: World, shared: bool) -> None:
     assert pool.stats().now.in_use == 0
 
 
+class Dying(threading.Thread):
+    """A thread that keeps its error."""
+
+    def __init__(self, die: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        super().__init__()
+        self.die = die
+
+    def run(self) -> None:
+        try:
+            run_through(self.die())
+        except KeyError as error:
+            self.error = error
+
+
+async def die_elsewhere(world: World, die: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """In a thread, or a task of trio; those keep no errors."""
+    if world.name == "trio":
+        await world.gone(world.start(die))
+    else:
+        thread = Dying(die)
+        thread.start()
+        thread.join()
+
+
+async def die_in_a_task(die: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """A task of asyncio keeps its error."""
+    (task,), _ = await asyncio.wait([asyncio.ensure_future(die())])
+    assert isinstance(task.exception(), KeyError)
+
+
+@pytest.mark.usefixtures("no_collection")
+@scenario
+async def test_who_dies_with_an_error_that_refers_to_his_lease(world: World) -> None:
+    """The pool knows the thread or task, that one its error, and the error by its traceback the
+    lease: once nobody but the pool cares for them, the lease is lost all the same."""
+    pool = await world.pool()
+    conn = world.conn("line")
+    await pool.put(conn, revive=True)
+
+    async def die() -> None:
+        lease = await take(pool, world, "line")
+        raise KeyError(lease)
+
+    await (die_in_a_task(die) if world.name == "asyncio" else die_elsewhere(world, die))
+    waiting = await world.queued(pool, "line", "say", "served")
+    with told_of_a_loss():
+        await world.advance(1)
+        assert await waiting.result() == "served"
+
+
 @scenario
 async def test_a_checkout_outlives_who_began_it(world: World) -> None:
     """As in a fixture: begun in one thread or task that is gone, used and ended in another, while
@@ -140,9 +191,30 @@ async def test_a_checkout_outlives_who_began_it(world: World) -> None:
             await world.advance(1)
             gc.collect()
     assert (lease.conn, conn.closes, waiting.done) == (conn, 0, False)
+    assert "which has ended for 3.00 s" in pool.report(trace=True)
     await world.held(lease).__aexit__(None, None, None)
     assert await waiting.result() == "served"
     assert (conn.resets, conn.closes, pool.stats().since_start.lost) == (1, 0, 0)
+
+
+@scenario
+async def test_a_shared_checkout_outlives_who_began_it_and_called_too(world: World) -> None:
+    """A call on the same conn, made meanwhile by the one who is gone, is not taken for it."""
+    pool = await world.pool()
+    conn = world.conn("line", capacity=2)
+    await pool.put(conn)
+
+    async def begin() -> Any:
+        lease = await take(pool, world, "line", shared=True)
+        await pool.call("line", "say")
+        return lease
+
+    handle = world.start(begin)
+    await world.gone(handle)
+    assert pool.stats().now.in_use == 1
+    await world.held(await handle.result()).__aexit__(None, None, None)
+    assert pool.stats().now.in_use == 0
+    await world.hold(None, pool, "line", timeout=0)
 
 
 @scenario

@@ -126,22 +126,51 @@ def test_a_conn_that_its_user_has_spoilt_is_revived_at_once(end: str) -> None:
 # -- who is gone -----------------------------------------------------------------------------------
 
 
-def test_those_who_are_gone_are_noticed_once() -> None:
-    """By whatever they hold, whole or shared; nothing is taken from them."""
+def test_those_who_are_gone_are_known_by_their_ghosts() -> None:
+    """Whatever they hold, whole or shared, and once; nothing is taken from them, and their leases
+    end as any."""
     bench = Bench()
-    whole, shared = bench.conn(capacity=3), bench.conn(capacity=3)
+    whole, shared, single = bench.conn(capacity=3), bench.conn(capacity=3), bench.conn()
     held = bench.lease(who="ann", filter=lambda info: info.id == whole.id)
-    bench.lease(who="bob", whole=False, filter=lambda info: info.id == shared.id)
-    assert not bench.core.orphaned(lambda who: who == "nobody")
-    assert bench.core.orphaned(lambda who: who == "ann")
-    assert not bench.core.orphaned(lambda who: who == "ann")
-    assert bench.core.orphaned(lambda who: who in ("ann", "bob"))
+    kept = bench.lease(who="ann", filter=lambda info: info.id == single.id)
+    for who in ("ann", "bob"):
+        bench.lease(who=who, whole=False, filter=lambda info: info.id == shared.id)
+    assert not bench.core.orphaned(lambda who: None)
+    ghosts = {"ann": Ann()}
+    assert bench.core.orphaned(ghosts.get)
+    bench.look()
+    assert (whole.owners, shared.owners, single.owners) == (["ann"], ["ann", "bob"], ["ann"])
+    known = [whole.user, *whole.holders, shared.holders[0], single.user]
+    assert all(isinstance(who, Ann) for who in known)
+    assert not bench.core.orphaned(lambda who: None if isinstance(who, Ann) else ghosts.get(who))
     bench.release(held)
-    assert not bench.core.orphaned(lambda who: who in ("ann", "bob"))
-    assert (whole.in_use, shared.in_use) == (0, 1)
-    bench.lease(who="ann", filter=lambda info: info.id == whole.id)
-    assert bench.core.orphaned(lambda who: who in ("ann", "bob"))
+    bench.release(kept)
+    assert (whole.in_use, shared.in_use, single.in_use) == (0, 2, 0)
+    assert granted(bench.lease(who="ann", filter=lambda info: info.id == whole.id))
     assert not bench.forsaken
+
+
+class Ann:
+    """A ghost."""
+
+    def __eq__(self, other: object) -> bool:
+        return other == "ann" or self is other
+
+    def __hash__(self) -> int:
+        return hash("ann")
+
+
+def test_who_is_gone_leaves_no_error_behind() -> None:
+    """It may refer to what he held, by its traceback; where nobody is gone it is kept."""
+    bench = Bench()
+    bench.conn(revive=True), bench.conn("b")
+    bench.lease("b", who="ann")
+    bench.end(bench.ask(), OSError("torn"))
+    (line,) = [listing for listing in bench.core.listings() if listing.resource == "a"]
+    bench.core.orphaned(lambda who: None)
+    assert line.last_error is not None
+    bench.core.orphaned({"ann": Ann()}.get)
+    assert line.last_error is None
 
 
 # -- when it is looked at --------------------------------------------------------------------------
