@@ -112,13 +112,13 @@ class AsyncBackstage(Face):
 
     # -- opening and closing the pool ----------------------------------------------------------
 
-    def _lost(self, entry: Entry, life: int, error: BaseException | None = None) -> None:
+    def _lost(self, entry: Entry, life: int, error: Any = None) -> None:
         if get_ident() == self._thread:
             super()._lost(entry, life, error)
         elif self._thread is not None:  # a conn may learn of it in a thread of its own
             self._call_soon(self._lost_here, entry, life, error)
 
-    def _lost_here(self, entry: Entry, life: int, error: BaseException | None) -> None:
+    def _lost_here(self, entry: Entry, life: int, error: Any) -> None:
         """In the loop; the pool's block may have been left meanwhile."""
         if get_ident() == self._thread:
             super()._lost(entry, life, error)

@@ -21,7 +21,7 @@ from typing import Any
 import anyio
 
 from .async_supplies import AsyncSupplies
-from .core import Entry, Outcome, Ticket, Timeout, of_check, of_lend, of_reset
+from .core import Entry, Outcome, Ticket, Timeout, of_check, of_lend, of_reset, survives
 from .core.entry import RESETS
 from .driver import until
 from .errors import Closed
@@ -179,8 +179,7 @@ class AsyncCheckouts(AsyncSupplies):
                 asking = False
                 given = lease._given = await entry.conn.lend() if entry.lends else entry.conn
             except BaseException as error:
-                survives = getattr(entry.conn, "survives_cancel", False)
-                ended = of_check(error) if asking else of_lend(error, survives)
+                ended = of_check(error) if asking else of_lend(error, survives(entry.conn))
                 self._forfeit(lease, ended, error)
                 if not ended.moves:
                     raise

@@ -17,7 +17,7 @@ from typing import Any
 import anyio
 
 from .async_backstage import GRACE, AsyncBackstage
-from .conn import describe
+from .conn import asked, describe
 from .core import Core, Permit, Work, first_rest
 from .errors import Closed, PoolClosed
 
@@ -82,7 +82,7 @@ class AsyncChores(AsyncBackstage):
 
     async def _close_conn(self, conn: Any) -> None:
         """Close a conn that can, within the time a connect may take; what it raises is logged."""
-        close = getattr(conn, "close", None)
+        close = asked(conn, "close")
         if not callable(close):
             return
         # Shielded: who leaves the pool's block cancelled still wants his conns closed.
@@ -94,7 +94,9 @@ class AsyncChores(AsyncBackstage):
                 await close()
             if scope.cancelled_caught:
                 logger.warning("%s: closing a conn took too long and was given up", self.name)
-        except Exception:
+        except BaseException as error:
+            if _is_not_the_conns(error):
+                raise
             logger.warning("%s: closing a conn failed", self.name, exc_info=True)
         finally:
             self._closing.discard(scope)
@@ -120,7 +122,9 @@ class AsyncChores(AsyncBackstage):
         try:
             with anyio.fail_after(permit.limit):
                 await self._open(permit)
-        except Exception as error:
+        except BaseException as error:
+            if _is_not_the_conns(error):
+                raise
             logger.warning("%s: conn %d: init failed: %r", self.name, permit.entry.id, error)
 
     async def _ask(self, permit: Permit) -> None:
@@ -132,7 +136,7 @@ class AsyncChores(AsyncBackstage):
                     error = Closed("check() gave False")
         except BaseException as raised:
             error = raised
-            if not isinstance(raised, Exception):
+            if _is_not_the_conns(raised):
                 raise
         finally:
             with self._turn as now:
@@ -163,3 +167,10 @@ class AsyncChores(AsyncBackstage):
         """Wait until what runs in the background has ended, that aside which is overdue."""
         while any(not permit.overdue for permit in self._running):
             await self._changed.wait()
+
+
+def _is_not_the_conns(error: BaseException) -> bool:
+    """Whether a loop or a user has raised this, in whatever ran: anything else that leaves a task
+    of the background would end the pool's whole block."""
+    theirs = (KeyboardInterrupt, GeneratorExit, anyio.get_cancelled_exc_class())
+    return isinstance(error, theirs)

@@ -176,7 +176,7 @@ class AsyncPool(AsyncCheckouts):
                     raise
                 entry, cause = None, error
                 continue
-            if reply.__class__ is Reply:
+            if type(reply) is Reply:
                 return self._replied(entry, method, who, reply, started)
             core.give(entry, method, who, started, time.monotonic())
             if core.steps:

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 from . import forks
-from .conn import describe
+from .conn import asked, describe
 from .core import ALARM, LOOK, QUEUED, Entry, Forsaken, Permit, Pop, Ticket, Work, first_rest
 from .crew import Crew, Keeper, name_of_thread
 from .errors import Closed
@@ -200,7 +200,7 @@ class Backstage(Face):
 
     def _close_conn(self, conn: Any) -> None:
         """Close a conn that can; what it raises is logged."""
-        close = getattr(conn, "close", None)
+        close = asked(conn, "close")
         if callable(close):
             try:
                 close()

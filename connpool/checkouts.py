@@ -19,7 +19,7 @@ from collections.abc import Callable, Hashable
 from types import TracebackType
 from typing import Any
 
-from .core import Entry, Outcome, Ticket, Timeout, of_check, of_lend, of_reset
+from .core import Entry, Outcome, Ticket, Timeout, of_check, of_lend, of_reset, survives
 from .core.entry import RESETS
 from .driver import until
 from .errors import Closed
@@ -234,8 +234,7 @@ class Checkouts(Supplies):
                 asking = False
                 given = lease._given = entry.conn.lend() if entry.lends else entry.conn
             except BaseException as error:
-                survives = getattr(entry.conn, "survives_cancel", False)
-                ended = of_check(error) if asking else of_lend(error, survives)
+                ended = of_check(error) if asking else of_lend(error, survives(entry.conn))
                 self._forfeit(lease, ended, error)
                 if not ended.moves:
                     raise

@@ -25,7 +25,7 @@ from collections.abc import Callable, Hashable
 from types import CodeType
 from typing import Any
 
-from .core import ANY, Core, Entry, Info, Outcome, of_leaving
+from .core import ANY, Core, Entry, Info, Outcome, of_leaving, survives
 from .core.permits import Forsaken
 from .errors import show
 
@@ -150,8 +150,12 @@ def leaving(lease: BaseLease, error: BaseException | None) -> Outcome | None:
     entry = lease._held()
     if not entry.open:
         return Outcome()  # it was closed under its user
-    survives = getattr(entry.conn, "survives_cancel", False)
-    return of_leaving(error, shared=not lease._whole, resets=entry.resets, survives_cancel=survives)
+    return of_leaving(
+        error,
+        shared=not lease._whole,
+        resets=entry.resets,
+        survives_cancel=survives(entry.conn),
+    )
 
 
 def tell_forsaken(pool: str, step: Forsaken) -> None:

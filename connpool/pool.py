@@ -166,7 +166,7 @@ class Pool(Checkouts):
                 raise
             cause = error
         else:
-            if reply.__class__ is Reply:  # which is final
+            if type(reply) is Reply:  # which is final; a proxy is not asked what it is
                 return self._replied(entry, method, who, reply, started)
             ended = time.monotonic()
             lock.acquire()

@@ -101,6 +101,7 @@ from .outcome import (
     of_lend,
     of_reply,
     of_reset,
+    survives,
 )
 from .permits import ALARM, LOOK, Forsaken, Permit, Work
 from .revive import Backoff
@@ -149,4 +150,5 @@ __all__ = [
     "of_reply",
     "of_reset",
     "sticky",
+    "survives",
 ]

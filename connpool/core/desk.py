@@ -14,8 +14,9 @@ import math
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from ..conn import has
 from ..errors import NestedCall, PoolClosed, PoolError, PoolFull, PoolTimeout, show
-from .candidates import Listing, Offer, refusal, witness
+from .candidates import Listing, Offer, cause, refusal, witness
 from .entry import LIVE, READY, Entry, release_claim
 from .lending import LOOKOUT, Lending
 from .report import summary
@@ -98,7 +99,7 @@ class Desk(Lending):
         offer = listing.offers.get(ticket.method) if listing is not None else None
         hope = self._hope(listing, offer, ticket, now)
         if hope is None or listing is None:
-            raise refusal(listing, ticket, self.name, now)
+            raise self._shielded(refusal, listing, ticket, self.name, now)
         if ticket.deadline <= now:
             raise self._timeout(ticket, listing, now)
         if offer is not None:
@@ -139,7 +140,7 @@ class Desk(Lending):
 
     def _refuse_nested(self, ticket: Ticket, offer: Offer, now: float) -> None:
         """Raise where every conn that could serve is held by the very one who asks."""
-        supply = self._listings[ticket.resource].supply
+        supply = offer.listing.supply
         if ticket.who is None:
             return
         any_method = ticket.method is ANY
@@ -196,9 +197,10 @@ class Desk(Lending):
     def _timeout(self, ticket: Ticket, listing: Listing, now: float) -> PoolError:
         waited = max(0.0, now - ticket.arrived)
         others = self.waiting - (ticket.standing is QUEUED)
+        resource = self._shielded(show, ticket.resource)
         self._tally.timeouts += 1
         error = PoolTimeout(
-            f"pool {self.name!r}: no conn to {show(ticket.resource)} became free in "
+            f"pool {self.name!r}: no conn to {resource} became free in "
             f"{waited:.2f} s; {others} other callers wait, {listing.live} alive",
             pool=self.name,
             resource=ticket.resource,
@@ -208,7 +210,7 @@ class Desk(Lending):
             waiting=others,
             summary=summary(listing, others, now),
         )
-        error.__cause__ = listing.last_error or ticket.cause
+        error.__cause__ = cause(listing, ticket)
         return error
 
     def _expire_tickets(self, now: float) -> None:
@@ -226,7 +228,7 @@ class Desk(Lending):
         if group.line is not None and len(group.line.needs) == 1 and entry.users is None:
             # Nearly always one need for one place: the same as below, without the questions.
             (need,) = group.line.needs.values()
-            served = need.method is ANY or need.method in group.methods
+            served = need.method is ANY or has(group.methods, need.method)
             if need.filter is None and served and not entry.in_use:
                 ticket = self._first_of(need, entry)
                 entry.in_use = 1
@@ -290,7 +292,7 @@ class Desk(Lending):
         if len(needs) > 1:
             needs = sorted(needs, key=lambda need: need.tickets[0].order)
         for need in tuple(needs):
-            if (need.method is ANY or need.method in group.methods) and (
+            if (need.method is ANY or has(group.methods, need.method)) and (
                 need.size if need.filter is None else self._first_is_served(need, entry, now)
             ):
                 if not need.whole or not entry.in_use:
@@ -306,7 +308,9 @@ class Desk(Lending):
         while need.size:
             try:
                 return self._passes(need.filter, entry, now)
-            except Exception as error:
+            except KeyboardInterrupt:  # of the user at the keyboard, not of the filter's
+                raise
+            except BaseException as error:
                 self._fail(need.tickets[0], error)
         return False
 
@@ -322,17 +326,19 @@ class Desk(Lending):
 
     def _rewitness(self, need: Need, now: float) -> None:
         listing = need.listing
-        offer = listing.offers.get(need.method)
         while need.size:
             ticket = need.tickets[0]
             try:
+                offer = listing.offers.get(need.method)
                 need.witness = self._hope(listing, offer, ticket, now)
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 self._fail(ticket, error)
                 continue
             if need.witness is not None:
                 return
-            self._fail(ticket, refusal(listing, ticket, self.name, now))
+            self._fail(ticket, self._shielded(refusal, listing, ticket, self.name, now))
 
 
 def _is_own(entry: Entry, ticket: Ticket) -> bool:

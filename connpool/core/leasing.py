@@ -151,7 +151,7 @@ class Leasing(Book):
         """
         found = False
         for entry in self.entries.values():
-            for holder in tuple(entry.owners):
+            for holder in tuple(entry.holders):
                 if (ghost := mourn(holder)) is not None:
                     entry.rename(holder, ghost)
                     found = True

@@ -90,7 +90,7 @@ class Lending:
             self.due = due
 
     def _passes(self, filter: Callable[[Any], Any] | None, entry: Entry, now: float) -> bool:
-        return filter is None or bool(self._shielded(filter, view(entry, now)))
+        return filter is None or self._shielded(_truth, filter, view(entry, now))
 
     # -- lending -------------------------------------------------------------------------------
 
@@ -177,3 +177,8 @@ class Lending:
         entry.listed = entry.in_use < entry.capacity
         if entry.listed:
             free.append(entry)
+
+
+def _truth(filter: Callable[[Any], Any], shown: Any) -> bool:
+    """What a filter says, as yes or no: that too may be the user's code."""
+    return bool(filter(shown))

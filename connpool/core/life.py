@@ -16,6 +16,7 @@ from typing import Any
 from ..conn import Description
 from ..errors import PoolClosed, show
 from . import outcome, revive
+from .candidates import Group
 from .care import Care
 from .entry import (
     COOLING,
@@ -75,16 +76,20 @@ class Life(Care):
         return permit
 
     def opened(self, permit: Permit, what: Description, rest: float, now: float) -> Info | None:
-        """The conn is open.  Its picture, or None where it came too late and is closed again."""
+        """The conn is open.  Its picture, or None where it came too late and is closed again.
+
+        Raises where it cannot be listed under what it names: that counts as a failure to open it.
+        """
         entry = permit.entry
         self._take_back(permit, now)
         self._tally.opened += 1
         entry.open = True
-        if entry.state is OPENING and entry.supply is not None:
-            self._born(entry, entry.supply, what)
         info = None
         if entry.state is OPENING or entry.state is REVIVING:
-            self._begin(entry, what, rest, now)
+            group = self._group_of(permit, what, now)
+            if entry.state is OPENING and entry.supply is not None:
+                self._born(entry, entry.supply, what)
+            self._begin(entry, group, what, rest, now)
             if entry.supply is not None:
                 self._more_of(entry.supply, now)
             info = snapshot(entry, now)
@@ -102,6 +107,20 @@ class Life(Care):
         self._grant_openings(now)
         return info
 
+    def _group_of(self, permit: Permit, what: Description, now: float) -> Group:
+        """Where a conn that has come is to be listed."""
+        try:
+            return self._directory.group(what)
+        except Exception as error:  # of what it names
+            entry = permit.entry
+            self._tally.opened -= 1
+            self._failed(entry, error, now)
+            if entry.state is GONE and not permit.given:
+                self._close(entry, outcome.POOL_CLOSED, now)
+            if entry.permit is not None:
+                entry.permit.info = None  # it was never announced
+            raise
+
     def _born(self, entry: Entry, supply: Supply, what: Description) -> None:
         """A supplied conn has come to life."""
         entry.ttl = supply.lifetime(self._rng)
@@ -110,7 +129,7 @@ class Life(Care):
 
     def _more_of(self, supply: Supply, now: float) -> None:
         """A supply has one conn more: who hoped for it may hope for other things now."""
-        self._recheck(supply, (self._listings[supply.resource],), now)
+        self._recheck(supply, (supply.listing,), now)
         self._ask_starved()  # nobody may need the new one here
         self._ask_for_more(supply)  # while openings failed, one was tried at a time
         self._grant_openings(now)
@@ -120,11 +139,13 @@ class Life(Care):
             self.tick(now)  # or what has come might be given to one whose time is over
         self._settle(permit, now)
 
-    def _begin(self, entry: Entry, what: Description, rest: float, now: float) -> None:
+    def _begin(
+        self, entry: Entry, group: Group, what: Description, rest: float, now: float
+    ) -> None:
         if entry.state is REVIVING:
             self._tally.revived += 1
+        self._regroup(entry, group, what, now)
         self._renew(entry, what, rest, now)
-        self._regroup(entry, what, now)
         self._blame(entry, None, now)  # it is well again: what went wrong explains nothing any more
         self._plan_ping(entry, now)
         self._move(entry, COOLING if rest else READY)
@@ -141,17 +162,24 @@ class Life(Care):
         self._set_ttl(entry, now)
         entry.learn(what)
 
-    def _regroup(self, entry: Entry, what: Description, now: float) -> None:
+    def _regroup(self, entry: Entry, group: Group, what: Description, now: float) -> None:
         """List the conn under what it names now; what it named before may have changed."""
-        group = entry.group
-        if group is not None and entry.id in group.members:
-            if group.methods == what.methods and group.resource == what.resource:
-                entry.set_capacity(what.capacity)
+        before = entry.group
+        if before is not None and entry.id in before.members:
+            if before is not group:
+                self._directory.strike(entry)
+                entry.learn(what)
+                self._directory.enlist(entry, group, what)
+                self._directory.drop(before)
+                self._recheck(entry, before.listings, now)
                 return
-            self._directory.transfer(entry, what)
-            self._recheck(entry, group.listings, now)
-        else:
-            self._directory.enlist(entry, what)
+            group.askable -= entry.askable
+            entry.learn(what)
+            group.askable += entry.askable
+            entry.set_capacity(what.capacity)
+            return
+        entry.learn(what)
+        self._directory.enlist(entry, group, what)
 
     def _set_ttl(self, entry: Entry, now: float) -> None:
         if entry.ttl is None or entry.last_init is None:
@@ -167,6 +195,9 @@ class Life(Care):
         if permit.given_up:
             self._grant_openings(now)
             return
+        self._failed(entry, error, now)
+
+    def _failed(self, entry: Entry, error: BaseException, now: float) -> None:
         self._tally.open_failed += 1
         if entry.state is OPENING and entry.supply is not None:
             self._stillborn(entry, entry.supply, error, now)
@@ -181,7 +212,7 @@ class Life(Care):
 
     def _stillborn(self, entry: Entry, supply: Supply, error: BaseException, now: float) -> None:
         """A supply could not open a conn: when it tries again, or that it never will."""
-        listing = self._listings[supply.resource]
+        listing = supply.listing
         listing.last_error = error
         self._note(supply.resource, error, now)
         supply.failed(error, bool(listing.line), now, self.options.backoff, self._rng)
@@ -237,7 +268,7 @@ class Life(Care):
             if entry.checkouts or any(stat.answers for stat in (entry.stats or {}).values()):
                 supply.young = 0
             else:
-                waiting = bool(self._listings[supply.resource].line)
+                waiting = bool(supply.listing.line)
                 supply.died_young(
                     entry.last_init,
                     entry.id,
@@ -282,6 +313,7 @@ class Life(Care):
         """Take the conn off the lists for good; those who waited for it look elsewhere."""
         assert entry.group is not None
         self._directory.strike(entry)
+        self._directory.drop(entry.group)
         if entry.supply is not None:
             entry.supply.leaving += 1
             self._ask_for_more(entry.supply)

@@ -89,15 +89,15 @@ class Core(Leasing):
         shown._now = now
         due, self.due, self.shielded = self.due, NEVER, who
         try:
-            return filter(shown)
+            return True if filter(shown) else False  # noqa: SIM210 - its truth, behind the shield
         finally:
             self.due, self.shielded = due, None
 
     def give(self, entry: Entry, method: Hashable, who: Any, started: float, now: float) -> None:
         """A place comes back after a call that was answered."""
         try:
-            stat = entry.stats[method]  # type: ignore[index]  # None is one of the two exceptions
-        except (KeyError, TypeError):
+            stat = entry.stats[method]  # type: ignore[index]  # None is one of the exceptions
+        except Exception:  # None is no table, and a method may raise whatever it likes
             stat = entry.stat(method)
         stat.answers = answers = stat.answers + 1
         mean = stat.mean
@@ -140,7 +140,7 @@ class Core(Leasing):
                     entry = offer.stuck[by.key]
                     return None if entry.whole else entry.conn
                 return GLANCES[by](offer, roll, self._rng, self.leasing)
-            except (LookupError, TypeError, ZeroDivisionError):
+            except Exception:  # no conn, no strategy, or a key that raises: `route` says which
                 return None
         return None
 
@@ -180,15 +180,25 @@ class Core(Leasing):
     ) -> Entry:
         """One of the live conns, by a key, by least_wait, or as a function of the user's says."""
         if isinstance(by, sticky):
-            found = offer.stuck.get(by.key)
-            if found is None:
-                if len(offer.stuck) >= MOST_STUCK:
-                    offer.stuck.clear()
-                found = offer.stuck[by.key] = self._route(by, roll, method, offer, now)
-            return found
+            return self._stuck(offer, roll, method, by, now)
         if by in COMPARING:
             roll = list(some(roll, WINDOW, self._rng))
         return self._route(by, roll, method, offer, now)
+
+    def _stuck(
+        self, offer: Offer, roll: list[Entry], method: Hashable, by: sticky, now: float
+    ) -> Entry:
+        """Where a key went, or goes from now on.  One that raises, or meets one that does, is not
+        remembered, and goes to the same conn all the same."""
+        try:
+            found = offer.stuck.get(by.key)
+        except Exception:
+            return self._route(by, roll, method, offer, now)
+        if found is None:
+            if len(offer.stuck) >= MOST_STUCK:
+                offer.stuck.clear()
+            found = offer.stuck[by.key] = self._route(by, roll, method, offer, now)
+        return found
 
     def _refuse_route(
         self, resource: Hashable, method: Hashable, filter: Any, now: float
@@ -196,7 +206,10 @@ class Core(Leasing):
         if self.closed:
             return PoolClosed(f"pool {self.name!r} is closed", pool=self.name)
         ticket = Ticket(resource, method, filter, arrived=now, deadline=now)
-        return refusal(self._listings.get(resource), ticket, self.name, now)
+        error: PoolError = self._shielded(
+            refusal, self._listings.get(resource), ticket, self.name, now
+        )
+        return error
 
     # -- beside it -----------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from ..conn import has
 from ..errors import PoolFull, show
 from .candidates import Listing
 from .desk import Desk
@@ -177,7 +178,7 @@ class Openings(Desk):
 
     def _conceive(self, supply: Supply, now: float) -> None:
         """Begin to open one more conn of a supply, if it wants one and there is room."""
-        listing = self._listings.get(supply.resource)
+        listing = supply.listing
         self._starved.pop(supply, None)  # it is asked now
         if listing is None or listing.supply is not supply or self.closed:
             return
@@ -222,5 +223,5 @@ def _callers(listing: Listing, supply: Supply) -> int:
     return sum(
         need.size
         for need in listing.line.needs.values()
-        if supply.methods is None or need.method is ANY or need.method in supply.methods
+        if supply.methods is None or need.method is ANY or has(supply.methods, need.method)
     )

@@ -38,7 +38,7 @@ class Supplying(Life):
                 f"pool {self.name!r} has a supply for {show(supply.resource)} already: resize it, "
                 "or withdraw it first"
             )
-        listing.supply = supply
+        listing.supply, supply.listing = supply, listing
         self._last_supply -= 1
         supply.id = self._last_supply  # below zero: entries and supplies share one clockwork
         self._ask_for_more(supply)
@@ -88,7 +88,7 @@ class Supplying(Life):
         self.tick(now)
         supply = self.supply_of(resource)
         supply.withdrawn = True
-        listing = self._listings[resource]
+        listing: Listing = supply.listing
         listing.supply = None
         for entry in self._supplied(supply):
             self._dismiss(entry, now)
@@ -102,7 +102,7 @@ class Supplying(Life):
         for supply in self.supplies():
             supply.withdrawn = True
             self._alarms.clear(supply)
-            listing = self._listings[supply.resource]
+            listing: Listing = supply.listing
             listing.supply = None
             self._directory.forget(listing)
         self._set_due()
@@ -238,7 +238,7 @@ class Supplying(Life):
 
     def _waits_since(self, supply: Supply) -> float:
         """The place of the first who waits for a conn of the supply."""
-        needs = self._listings[supply.resource].line.needs.values()
+        needs = supply.listing.line.needs.values()
         return min((need.tickets[0].order[0] for need in needs), default=math.inf)
 
 

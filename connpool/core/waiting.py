@@ -215,7 +215,19 @@ class Line:
 
     def close(self, need: Need) -> None:
         """Nobody has this need any more."""
-        del self.needs[need.method, id(need.filter), need.whole]
+        try:
+            found = self.needs.pop((need.method, id(need.filter), need.whole), None)
+        except Exception:
+            found = None
+        if found is not need:
+            self._rekey(need, found)
+
+    def _rekey(self, gone: Need, found: Need | None) -> None:
+        """The method of a need has changed its hash, or raises by now: from here on nobody joins
+        the needs there are, which are known by themselves."""
+        if found is not None:
+            self.needs[id(found), 0, False] = found
+        self.needs = {(id(n), 0, False): n for n in self.needs.values() if n is not gone}
 
 
 class Deadlines:

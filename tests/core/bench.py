@@ -127,7 +127,8 @@ class Bench:
 
     def failed(self, permit: Permit, error: BaseException | None = None) -> None:
         """The conn of a permit could not be opened."""
-        self.core.open_failed(permit, error or OSError("refused"), self.now)
+        error = OSError("refused") if error is None else error
+        self.core.open_failed(permit, error, self.now)
         self.look()
 
     def closed(self, permit: Permit) -> None:

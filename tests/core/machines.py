@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from connpool.conn import Reply
+from connpool.conn import Reply, has
 from connpool.core import ANY, Entry, Outcome, Permit, Pop, Standing, State, Ticket, Work
 from connpool.errors import Busy, CallError, Closed, PoolError
 from tests.core.bench import Bench
@@ -137,17 +137,21 @@ class Machine(RuleBasedStateMachine):
         assert entry.in_use <= entry.capacity
         assert entry.whole == ticket.whole
         assert now < entry.expires
-        assert ticket.method is ANY or ticket.method in entry.group.methods
-        assert ticket.filter is None or ticket.filter(entry)
+        assert self.fits(ticket, entry)
         if entry.claim is not None and entry.holders.count(ticket.who) > 1:
             return  # who uses a conn that is kept may have more of it
         for listing in entry.group.listings:
             for other in listing.line.tickets():
-                able = other.method is ANY or other.method in entry.group.methods
-                if other.whole and entry.in_use > 1 and not entry.whole:
-                    able = False
-                if able and (other.filter is None or other.filter(entry)):
+                able = not (other.whole and entry.in_use > 1 and not entry.whole)
+                if able and self.fits(other, entry):
                     assert ticket.order <= other.order
+
+    def fits(self, ticket: Ticket, entry: Entry) -> bool:
+        """Whether a conn has the method, and passes the filter."""
+        assert entry.group is not None
+        if ticket.method is not ANY and not has(entry.group.methods, ticket.method):
+            return False
+        return ticket.filter is None or bool(ticket.filter(entry))
 
     # -- conns ---------------------------------------------------------------------------------
 

@@ -139,7 +139,7 @@ def test_those_who_are_gone_are_known_by_their_ghosts() -> None:
     ghosts = {"ann": Ann()}
     assert bench.core.orphaned(ghosts.get)
     bench.look()
-    assert (whole.owners, shared.owners, single.owners) == (["ann"], ["ann", "bob"], ["ann"])
+    assert (whole.holders, shared.holders, single.holders) == (["ann"], ["ann", "bob"], ["ann"])
     known = [whole.user, *whole.holders, shared.holders[0], single.user]
     assert all(isinstance(who, Ann) for who in known)
     assert not bench.core.orphaned(lambda who: None if isinstance(who, Ann) else ghosts.get(who))

@@ -138,7 +138,7 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
     (
         "methods are not looked at for those who wait",
         "desk.py",
-        "            if (need.method is ANY or need.method in group.methods) and (",
+        "            if (need.method is ANY or has(group.methods, need.method)) and (",
         "            if (",
     ),
     (
@@ -477,13 +477,13 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
     (
         "what was cut short goes on",
         "outcome.py",
-        "return Outcome(end=INTERRUPTED, error=error)\n\n\ndef of_check",
+        "return Outcome(end=INTERRUPTED, error=error)\n\n\ndef survives",
         "return Outcome(error=error)\n\n\ndef of_check",
     ),
     (
         "a reply's rest is ignored",
         "outcome.py",
-        "return Outcome(end=DONE if reply.closed else None, rest=rest, error=wrong)",
+        "return Outcome(end=DONE if reply.closed is True else None, rest=rest, error=wrong)",
         "return Outcome(end=DONE if reply.closed else None, error=wrong)",
     ),
     (
