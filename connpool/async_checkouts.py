@@ -24,7 +24,7 @@ from .async_supplies import AsyncSupplies
 from .core import Entry, Outcome, Ticket, Timeout, of_check, of_lend, of_reset, survives
 from .core.entry import RESETS
 from .driver import until
-from .errors import Closed
+from .errors import Closed, show
 from .leases import BaseLease, Ghost, leaving, wants_check
 from .loops import has_ended
 
@@ -208,7 +208,7 @@ class AsyncCheckouts(AsyncSupplies):
                     await lease._held().conn.reset()
             except BaseException as raised:
                 ended, failure = of_reset(raised), raised
-                logger.warning("%s: resetting a conn failed: %r", self.name, raised)
+                logger.warning("%s: resetting a conn failed: %s", self.name, show(raised))
         if ended is None:
             core, entry = lease._drop()
             assert core is not None

@@ -19,7 +19,8 @@ import anyio
 from .async_backstage import GRACE, AsyncBackstage
 from .conn import asked, describe
 from .core import Core, Permit, Work, first_rest
-from .errors import Closed, PoolClosed
+from .errors import Closed, PoolClosed, show
+from .loops import was_cancelled
 
 logger = logging.getLogger("connpool")
 
@@ -72,7 +73,7 @@ class AsyncChores(AsyncBackstage):
             raise PoolClosed(f"pool {self.name!r} was closed", pool=self.name)
 
     def _open_failed(self, core: Core, permit: Permit, error: BaseException) -> None:
-        if permit.limit < math.inf and isinstance(error, anyio.get_cancelled_exc_class()):
+        if permit.limit < math.inf and was_cancelled(error):
             # Those who wait are told what it means: for them nobody has cancelled anything.
             error = TimeoutError(f"{permit.work.value} took more than {permit.limit:g} s")
         core.open_failed(permit, error, time.monotonic())
@@ -125,7 +126,7 @@ class AsyncChores(AsyncBackstage):
         except BaseException as error:
             if _is_not_the_conns(error):
                 raise
-            logger.warning("%s: conn %d: init failed: %r", self.name, permit.entry.id, error)
+            logger.warning("%s: conn %d: init failed: %s", self.name, permit.entry.id, show(error))
 
     async def _ask(self, permit: Permit) -> None:
         """Have a conn say whether it is alive."""
@@ -172,5 +173,4 @@ class AsyncChores(AsyncBackstage):
 def _is_not_the_conns(error: BaseException) -> bool:
     """Whether a loop or a user has raised this, in whatever ran: anything else that leaves a task
     of the background would end the pool's whole block."""
-    theirs = (KeyboardInterrupt, GeneratorExit, anyio.get_cancelled_exc_class())
-    return isinstance(error, theirs)
+    return isinstance(error, (KeyboardInterrupt, GeneratorExit)) or was_cancelled(error)

@@ -21,7 +21,7 @@ from . import forks
 from .conn import asked, describe
 from .core import ALARM, LOOK, QUEUED, Entry, Forsaken, Permit, Pop, Ticket, Work, first_rest
 from .crew import Crew, Keeper, name_of_thread
-from .errors import Closed
+from .errors import Closed, show
 from .face import Face
 from .leases import Ghost, tell_forsaken
 
@@ -204,7 +204,9 @@ class Backstage(Face):
         if callable(close):
             try:
                 close()
-            except Exception:
+            except KeyboardInterrupt:
+                raise
+            except BaseException:
                 logger.warning("%s: closing a conn failed", self.name, exc_info=True)
 
     # -- the background ------------------------------------------------------------------------
@@ -235,8 +237,12 @@ class Backstage(Face):
     def _reopen(self, permit: Permit) -> None:
         try:
             self._open(permit)
-        except Exception as error:
-            logger.warning("%s: conn %d: init failed: %r", self.name, permit.entry.id, error)
+        except KeyboardInterrupt:
+            raise
+        except (
+            BaseException
+        ) as error:  # whatever it is: who sweeps, or works here, is not its caller
+            logger.warning("%s: conn %d: init failed: %s", self.name, permit.entry.id, show(error))
 
     def _shut_down(self, permit: Permit) -> None:
         try:

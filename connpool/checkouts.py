@@ -22,7 +22,7 @@ from typing import Any
 from .core import Entry, Outcome, Ticket, Timeout, of_check, of_lend, of_reset, survives
 from .core.entry import RESETS
 from .driver import until
-from .errors import Closed
+from .errors import Closed, show
 from .leases import BaseLease, Ghost, leaving, wants_check
 from .supplies import Supplies
 
@@ -255,7 +255,7 @@ class Checkouts(Supplies):
                 lease._held().conn.reset()
             except BaseException as raised:
                 ended, failure = of_reset(raised), raised
-                logger.warning("%s: resetting a conn failed: %r", self.name, raised)
+                logger.warning("%s: resetting a conn failed: %s", self.name, show(raised))
         if ended is None:
             with self._turn as now:
                 core, entry = lease._drop()

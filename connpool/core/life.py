@@ -28,9 +28,7 @@ from .entry import (
     REVIVING,
     Entry,
     Info,
-    State,
     move,
-    next_alarm,
     snapshot,
 )
 from .lending import LOOKOUT, Lookout
@@ -134,11 +132,6 @@ class Life(Care):
         self._ask_for_more(supply)  # while openings failed, one was tried at a time
         self._grant_openings(now)
 
-    def _take_back(self, permit: Permit, now: float) -> None:
-        if now >= self.due:
-            self.tick(now)  # or what has come might be given to one whose time is over
-        self._settle(permit, now)
-
     def _begin(
         self, entry: Entry, group: Group, what: Description, rest: float, now: float
     ) -> None:
@@ -180,13 +173,6 @@ class Life(Care):
             return
         entry.learn(what)
         self._directory.enlist(entry, group, what)
-
-    def _set_ttl(self, entry: Entry, now: float) -> None:
-        if entry.ttl is None or entry.last_init is None:
-            entry.expires = math.inf
-        else:
-            entry.expires = entry.last_init + entry.ttl
-            self._arm(entry, entry.expires)
 
     def open_failed(self, permit: Permit, error: BaseException, now: float) -> None:
         """The conn could not be opened: forget it, or try again when its time comes."""
@@ -406,27 +392,3 @@ class Life(Care):
         elif entry.state is REVIVING and entry.permit is None and not entry.open:
             self._onward(entry, now)
         self._rearm(entry, now)
-
-    def _rearm(self, entry: Entry, now: float) -> None:
-        """Set the alarm for what is next in the life of `entry`."""
-        due = next_alarm(entry, now)
-        if due < math.inf:
-            self._arm(entry, due)
-
-    def _rest(self, entry: Entry, seconds: float, now: float) -> None:
-        """Let a live conn rest: nothing new is given to it before `now + seconds`."""
-        if entry.state not in LIVE or seconds <= 0:
-            return
-        self._tally.rests += 1
-        entry.rest_until = max(entry.rest_until, now + seconds)
-        if entry.state is READY:
-            self._move(entry, COOLING)
-        self._arm(entry, entry.rest_until)
-
-    def _move(self, entry: Entry, state: State) -> None:
-        """Move, and keep count of what is alive."""
-        change = (state in LIVE) - (entry.state in LIVE)
-        move(entry, state)
-        if change:
-            self.live += change
-            self._directory.tally(entry, change)

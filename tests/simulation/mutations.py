@@ -193,19 +193,19 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
     # -- life
     (
         "a conn never expires",
-        "life.py",
+        "care.py",
         "            entry.expires = entry.last_init + entry.ttl\n",
         "            entry.expires = math.inf\n",
     ),
     (
         "a conn never stops resting",
-        "life.py",
+        "care.py",
         "        self._arm(entry, entry.rest_until)\n\n    def _move",
         "\n    def _move",
     ),
     (
         "a rest is cut short by a shorter one",
-        "life.py",
+        "care.py",
         "entry.rest_until = max(entry.rest_until, now + seconds)",
         "entry.rest_until = now + seconds",
     ),
