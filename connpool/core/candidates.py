@@ -342,9 +342,8 @@ Passes = Callable[[Callable[[Any], Any] | None, Entry], Any]
 def serves(entry: Entry, method: Hashable, states: frozenset[State]) -> bool:
     """Whether `entry` is in one of `states` and has the method."""
     group = entry.group
-    if entry.state not in states or group is None:
-        return False
-    return method is ANY or has(group.methods, method)
+    able = group is not None and (method is ANY or has(group.methods, method))
+    return able and entry.state in states
 
 
 def witness(offer: Offer | None, ticket: Ticket, passes: Passes, now: float) -> Entry | None:
