@@ -209,7 +209,9 @@ def _resources(conn: Any, named: Any) -> tuple[Hashable, ...]:
         raise TypeError(f"resource of {show(conn)}: expected a hashable, got None")
     several = isinstance(named, (list, set, frozenset))
     what = f"resource of {show(conn)}"
-    listed = tuple(dict.fromkeys(hashable(key, what) for key in (named if several else (named,))))
+    also = ", or a list or set of them"
+    keys = named if several else (named,)
+    listed = tuple(dict.fromkeys(hashable(key, what, also) for key in keys))
     if not listed:
         raise ValueError(f"resource of {show(conn)}: expected at least one, got {show(named)}")
     return listed
@@ -218,7 +220,7 @@ def _resources(conn: Any, named: Any) -> tuple[Hashable, ...]:
 _STRANGER = object()
 
 
-def hashable(key: Any, what: str) -> Hashable:
+def hashable(key: Any, what: str, also: str = "") -> Hashable:
     """`key`, where it can be looked up beside others: hashed, and compared with whatever comes.
 
     One that raises when it is compared would raise at whoever looks for another of its hash.
@@ -228,8 +230,7 @@ def hashable(key: Any, what: str) -> Hashable:
         bool(key == _STRANGER)
     except Exception as error:
         raise TypeError(
-            f"{what}: expected a hashable that can be compared with anything, or a list or set of "
-            f"them, got {show(key)}"
+            f"{what}: expected a hashable that can be compared with anything{also}, got {show(key)}"
         ) from error
     return key  # type: ignore[no-any-return]  # the lines above are the proof
 
