@@ -204,14 +204,16 @@ def describe(conn: Any, methods: Any, *, resource: Any = None) -> Description:
     )
 
 
+_OR_SEVERAL = ", or a list or set of them"
+
+
 def _resources(conn: Any, named: Any) -> tuple[Hashable, ...]:
     if named is None:
         raise TypeError(f"resource of {show(conn)}: expected a hashable, got None")
     several = isinstance(named, (list, set, frozenset))
     what = f"resource of {show(conn)}"
-    also = ", or a list or set of them"
     keys = named if several else (named,)
-    listed = tuple(dict.fromkeys(hashable(key, what, also) for key in keys))
+    listed = tuple(dict.fromkeys(hashable(key, what, _OR_SEVERAL) for key in keys))
     if not listed:
         raise ValueError(f"resource of {show(conn)}: expected at least one, got {show(named)}")
     return listed

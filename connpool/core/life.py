@@ -95,7 +95,8 @@ class Life(Care):
             if not permit.given:  # what its owner has opened is for its owner to close
                 self._close(entry, outcome.POOL_CLOSED, now).info = None  # it was never announced
         elif entry.popper is not None:  # it is his who pops it, or else goes back into service
-            self._renew(entry, what, rest, now)
+            entry.learn(what)
+            self._renew(entry, rest, now)
             info = snapshot(entry, now)
             self._onward(entry, now)
         else:
@@ -138,7 +139,7 @@ class Life(Care):
         if entry.state is REVIVING:
             self._tally.revived += 1
         self._regroup(entry, group, what, now)
-        self._renew(entry, what, rest, now)
+        self._renew(entry, rest, now)
         self._blame(entry, None, now)  # it is well again: what went wrong explains nothing any more
         self._plan_ping(entry, now)
         self._move(entry, COOLING if rest else READY)
@@ -146,14 +147,13 @@ class Life(Care):
             self._serve(entry, now)
         self._rearm(entry, now)
 
-    def _renew(self, entry: Entry, what: Description, rest: float, now: float) -> None:
+    def _renew(self, entry: Entry, rest: float, now: float) -> None:
         """It is as good as new: what it did before counts no more."""
         entry.lives += 1
         entry.last_init, entry.last_call = now, None
         entry.rest_until = now + rest if rest else now
         entry.broken, entry.reason = False, ""
         self._set_ttl(entry, now)
-        entry.learn(what)
 
     def _regroup(self, entry: Entry, group: Group, what: Description, now: float) -> None:
         """List the conn under what it names now; what it named before may have changed."""
