@@ -37,7 +37,7 @@ from .core import (
 )
 from .errors import Busy, Closed, PoolClosed
 from .face import Face
-from .leases import tell_forsaken
+from .leases import Ghost, tell_forsaken
 from .loops import (
     Flag,
     Holder,
@@ -106,6 +106,8 @@ class AsyncBackstage(Face):
         return self._current_task()
 
     def _name_of(self, who: Any) -> str:
+        if isinstance(who, Ghost):
+            return who.name
         name = getattr(who, "get_name", None)
         return f"task {name() if callable(name) else getattr(who, 'name', who)}"
 
@@ -114,13 +116,13 @@ class AsyncBackstage(Face):
 
     # -- opening and closing the pool ----------------------------------------------------------
 
-    def _lost(self, entry: Entry, life: int, error: BaseException | None = None) -> None:
+    def _lost(self, entry: Entry, life: int, error: Any = None) -> None:
         if get_ident() == self._thread:
             super()._lost(entry, life, error)
         elif self._thread is not None:  # a conn may learn of it in a thread of its own
             self._call_soon(self._lost_here, entry, life, error)
 
-    def _lost_here(self, entry: Entry, life: int, error: BaseException | None) -> None:
+    def _lost_here(self, entry: Entry, life: int, error: Any) -> None:
         """In the loop; the pool's block may have been left meanwhile."""
         if get_ident() == self._thread:
             super()._lost(entry, life, error)
@@ -363,5 +365,5 @@ class AsyncBackstage(Face):
         raise NotImplementedError
 
     def _look(self) -> None:
-        """Take back what tasks hold that are gone."""
+        """Find what was lost by tasks that are gone."""
         raise NotImplementedError

@@ -9,6 +9,7 @@ its block, without an await between what is known of the conn and its return.
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 import time
@@ -20,11 +21,22 @@ from typing import Any
 import anyio
 
 from .async_supplies import AsyncSupplies
-from .core import ANY, Entry, Filter, Outcome, Ticket, Timeout, of_check, of_lend, of_reset
+from .core import (
+    ANY,
+    Entry,
+    Filter,
+    Outcome,
+    Ticket,
+    Timeout,
+    of_check,
+    of_lend,
+    of_reset,
+    survives,
+)
 from .core.entry import RESETS
 from .driver import until
-from .errors import Closed
-from .leases import BaseLease, leaving, wants_check
+from .errors import Closed, show
+from .leases import BaseLease, Ghost, leaving, wants_check
 from .loops import has_ended
 
 logger = logging.getLogger("connpool")
@@ -128,8 +140,9 @@ class AsyncCheckouts(AsyncSupplies):
         without a `reset` is closed; so is any where the block was cancelled, unless it survives
         that.  The place of one who shares a conn is given back as after a call.
 
-        A checkout that is dropped, or whose task is gone, is taken back when somebody needs a conn:
-        the conn is closed, and a ResourceWarning names the line.
+        A checkout that is dropped before it is over is taken back when somebody needs a conn, and a
+        ResourceWarning names the line: the conn is closed, or, where it was shared, its place is
+        free again.  Another task may end what this one began, and this one may have ended by then.
 
         Raises in `__aenter__` what `call` raises while it waits; `NestedCall` where the only conns
         that could serve are held by the caller.
@@ -183,8 +196,7 @@ class AsyncCheckouts(AsyncSupplies):
                 asking = False
                 given = lease._given = await entry.conn.lend() if entry.lends else entry.conn
             except BaseException as error:
-                survives = getattr(entry.conn, "survives_cancel", False)
-                ended = of_check(error) if asking else of_lend(error, survives)
+                ended = of_check(error) if asking else of_lend(error, survives(entry.conn))
                 self._forfeit(lease, ended, error)
                 if not ended.moves:
                     raise
@@ -213,7 +225,7 @@ class AsyncCheckouts(AsyncSupplies):
                     await lease._held().conn.reset()
             except BaseException as raised:
                 ended, failure = of_reset(raised), raised
-                logger.warning("%s: resetting a conn failed: %r", self.name, raised)
+                logger.warning("%s: resetting a conn failed: %s", self.name, show(raised))
         if ended is None:
             core, entry = lease._drop()
             assert core is not None
@@ -235,6 +247,15 @@ class AsyncCheckouts(AsyncSupplies):
             self._run_steps()
 
     def _look(self) -> None:
-        """Take back what tasks hold that are gone."""
-        with self._turn as now:
-            self._core.reclaim(has_ended, now)
+        """Somebody waits: find what was lost by tasks that are gone."""
+        with self._turn:
+            orphaned = self._core.orphaned(self._ghost_of)
+        if orphaned:
+            gc.collect()
+            with self._turn:  # which takes back what that has found
+                pass
+
+    def _ghost_of(self, who: Any) -> Ghost | None:
+        """A task that is gone, or None for others."""
+        gone = has_ended(who)
+        return Ghost(who, f"{self._name_of(who)}, which has ended") if gone else None

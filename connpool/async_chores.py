@@ -17,9 +17,10 @@ from typing import Any
 import anyio
 
 from .async_backstage import GRACE, AsyncBackstage
-from .conn import describe
+from .conn import asked, describe
 from .core import Core, Permit, Work, first_rest
-from .errors import Closed, PoolClosed
+from .errors import Closed, PoolClosed, show
+from .loops import was_cancelled
 
 logger = logging.getLogger("connpool")
 
@@ -30,7 +31,11 @@ class AsyncChores(AsyncBackstage):
     # -- conns ---------------------------------------------------------------------------------
 
     async def _open(self, permit: Permit) -> None:
-        """Initialise the conn of a permit; its errors are the core's first, then the caller's."""
+        """Initialise the conn of a permit; its errors are the core's first, then the caller's.
+
+        One that was initialised and is of no use is closed before the core hears of it, which might
+        have it opened again at once, or hand it over.
+        """
         core = self._core
         args, kwargs = permit.entry.setup or ((), {})
         initialised = False
@@ -42,13 +47,25 @@ class AsyncChores(AsyncBackstage):
             what = describe(conn, await conn.methods(), resource=permit.resource)
             self._check_here(core)
         except BaseException as error:
-            self._open_failed(core, permit, error)
-            if initialised and self._tasks is not None:
-                self._tasks.start_soon(self._close_conn, conn)
-            elif initialised:
-                await self._close_conn(conn)  # nobody else is left to do it
+            if not initialised:
+                self._open_failed(core, permit, error)
+            elif self._tasks is not None and permit not in self._running:
+                self._running.add(permit)  # whose caller does not wait for it
+                self._tasks.start_soon(self._take_back_conn, core, permit, conn, error)
+            else:
+                await self._take_back_conn(core, permit, conn, error)
             raise
         self._opened(permit, what, rest)
+
+    async def _take_back_conn(
+        self, core: Core, permit: Permit, conn: Any, error: BaseException
+    ) -> None:
+        """Close what was opened and is of no use."""
+        try:
+            await self._close_conn(conn)
+        finally:
+            self._running.discard(permit)
+            self._open_failed(core, permit, error)
 
     def _check_here(self, core: Core) -> None:
         """Raise where the block in which `core` was the pool's has been left meanwhile."""
@@ -56,7 +73,7 @@ class AsyncChores(AsyncBackstage):
             raise PoolClosed(f"pool {self.name!r} was closed", pool=self.name)
 
     def _open_failed(self, core: Core, permit: Permit, error: BaseException) -> None:
-        if permit.limit < math.inf and isinstance(error, anyio.get_cancelled_exc_class()):
+        if permit.limit < math.inf and was_cancelled(error):
             # Those who wait are told what it means: for them nobody has cancelled anything.
             error = TimeoutError(f"{permit.work.value} took more than {permit.limit:g} s")
         core.open_failed(permit, error, time.monotonic())
@@ -66,7 +83,7 @@ class AsyncChores(AsyncBackstage):
 
     async def _close_conn(self, conn: Any) -> None:
         """Close a conn that can, within the time a connect may take; what it raises is logged."""
-        close = getattr(conn, "close", None)
+        close = asked(conn, "close")
         if not callable(close):
             return
         # Shielded: who leaves the pool's block cancelled still wants his conns closed.
@@ -78,7 +95,9 @@ class AsyncChores(AsyncBackstage):
                 await close()
             if scope.cancelled_caught:
                 logger.warning("%s: closing a conn took too long and was given up", self.name)
-        except Exception:
+        except BaseException as error:
+            if _is_not_the_conns(error):
+                raise
             logger.warning("%s: closing a conn failed", self.name, exc_info=True)
         finally:
             self._closing.discard(scope)
@@ -104,8 +123,10 @@ class AsyncChores(AsyncBackstage):
         try:
             with anyio.fail_after(permit.limit):
                 await self._open(permit)
-        except Exception as error:
-            logger.warning("%s: conn %d: init failed: %r", self.name, permit.entry.id, error)
+        except BaseException as error:
+            if _is_not_the_conns(error):
+                raise
+            logger.warning("%s: conn %d: init failed: %s", self.name, permit.entry.id, show(error))
 
     async def _ask(self, permit: Permit) -> None:
         """Have a conn say whether it is alive."""
@@ -116,7 +137,7 @@ class AsyncChores(AsyncBackstage):
                     error = Closed("check() gave False")
         except BaseException as raised:
             error = raised
-            if not isinstance(raised, Exception):
+            if _is_not_the_conns(raised):
                 raise
         finally:
             with self._turn as now:
@@ -147,3 +168,9 @@ class AsyncChores(AsyncBackstage):
         """Wait until what runs in the background has ended, that aside which is overdue."""
         while any(not permit.overdue for permit in self._running):
             await self._changed.wait()
+
+
+def _is_not_the_conns(error: BaseException) -> bool:
+    """Whether a loop or a user has raised this, in whatever ran: anything else that leaves a task
+    of the background would end the pool's whole block."""
+    return isinstance(error, (KeyboardInterrupt, GeneratorExit)) or was_cancelled(error)

@@ -18,12 +18,12 @@ from types import FrameType
 from typing import Any
 
 from . import forks
-from .conn import describe
+from .conn import asked, describe
 from .core import ALARM, LOOK, QUEUED, Entry, Forsaken, Permit, Pop, Ticket, Work, first_rest
 from .crew import Crew, Keeper, name_of_thread
-from .errors import Closed
+from .errors import Closed, show
 from .face import Face
-from .leases import tell_forsaken
+from .leases import Ghost, tell_forsaken
 
 logger = logging.getLogger("connpool")
 
@@ -77,7 +77,7 @@ class Backstage(Face):
         return get_ident()
 
     def _name_of(self, who: Any) -> str:
-        return name_of_thread(who)
+        return who.name if isinstance(who, Ghost) else name_of_thread(who)
 
     def _frame_of(self, who: Any) -> FrameType | None:
         return sys._current_frames().get(getattr(who, "ident", who))
@@ -119,7 +119,7 @@ class Backstage(Face):
             tell_forsaken(self.name, step)
 
     def _look(self) -> None:
-        """Take back what threads hold that have ended."""
+        """Find what was lost by threads that have ended."""
         raise NotImplementedError
 
     # -- forks ---------------------------------------------------------------------------------
@@ -189,7 +189,11 @@ class Backstage(Face):
     # -- conns ---------------------------------------------------------------------------------
 
     def _open(self, permit: Permit) -> None:
-        """Initialise the conn of a permit; its errors are the core's first, then the caller's."""
+        """Initialise the conn of a permit; its errors are the core's first, then the caller's.
+
+        One that was initialised and is of no use is closed before the core hears of it, which might
+        have it opened again at once, or hand it over.
+        """
         args, kwargs = permit.entry.setup or ((), {})
         initialised = False
         try:
@@ -199,20 +203,24 @@ class Backstage(Face):
             rest = first_rest(returned)
             what = describe(conn, conn.methods(), resource=permit.resource)
         except BaseException as error:
-            with self._turn as now:
-                self._core.open_failed(permit, error, now)
-            if initialised:
-                self._close_conn(conn)
+            try:
+                if initialised:
+                    self._close_conn(conn)
+            finally:
+                with self._turn as now:
+                    self._core.open_failed(permit, error, now)
             raise
         self._opened(permit, what, rest)
 
     def _close_conn(self, conn: Any) -> None:
         """Close a conn that can; what it raises is logged."""
-        close = getattr(conn, "close", None)
+        close = asked(conn, "close")
         if callable(close):
             try:
                 close()
-            except Exception:
+            except KeyboardInterrupt:
+                raise
+            except BaseException:
                 logger.warning("%s: closing a conn failed", self.name, exc_info=True)
 
     # -- the background ------------------------------------------------------------------------
@@ -243,8 +251,12 @@ class Backstage(Face):
     def _reopen(self, permit: Permit) -> None:
         try:
             self._open(permit)
-        except Exception as error:
-            logger.warning("%s: conn %d: init failed: %r", self.name, permit.entry.id, error)
+        except KeyboardInterrupt:
+            raise
+        except (
+            BaseException
+        ) as error:  # whatever it is: who sweeps, or works here, is not its caller
+            logger.warning("%s: conn %d: init failed: %s", self.name, permit.entry.id, show(error))
 
     def _shut_down(self, permit: Permit) -> None:
         try:

@@ -9,6 +9,7 @@ its block; one that is dropped instead is taken back, and its user is told.
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 import threading
@@ -18,11 +19,22 @@ from collections.abc import Hashable
 from types import TracebackType
 from typing import Any
 
-from .core import ANY, Entry, Filter, Outcome, Ticket, Timeout, of_check, of_lend, of_reset
+from .core import (
+    ANY,
+    Entry,
+    Filter,
+    Outcome,
+    Ticket,
+    Timeout,
+    of_check,
+    of_lend,
+    of_reset,
+    survives,
+)
 from .core.entry import RESETS
 from .driver import until
-from .errors import Closed
-from .leases import BaseLease, leaving, wants_check
+from .errors import Closed, show
+from .leases import BaseLease, Ghost, leaving, wants_check
 from .supplies import Supplies
 
 logger = logging.getLogger("connpool")
@@ -45,6 +57,11 @@ class Holder:
 
     def __hash__(self) -> int:
         return hash(self.ident)
+
+    @property
+    def alias(self) -> int:
+        """Who makes its calls."""
+        return self.ident
 
 
 _local = threading.local()
@@ -152,8 +169,10 @@ class Checkouts(Supplies):
         without a `reset` is closed; so is any where the block was interrupted, unless it survives
         that.  The place of one who shares a conn is given back as after a call.
 
-        A checkout that is dropped, or whose thread ended, is taken back when somebody needs a conn:
-        the conn is closed, and a ResourceWarning names the line.
+        A checkout that is dropped before it is over is taken back when somebody needs a conn, and a
+        ResourceWarning names the line: the conn is closed, or, where it was shared, its place is
+        free again.  Another thread may end what this one began, and this one may have ended by
+        then.
 
         Raises in `__enter__` what `call` raises while it waits; `NestedCall` where the only conns
         that could serve are held by the caller.
@@ -214,8 +233,7 @@ class Checkouts(Supplies):
                 asking = False
                 given = lease._given = entry.conn.lend() if entry.lends else entry.conn
             except BaseException as error:
-                survives = getattr(entry.conn, "survives_cancel", False)
-                ended = of_check(error) if asking else of_lend(error, survives)
+                ended = of_check(error) if asking else of_lend(error, survives(entry.conn))
                 self._forfeit(lease, ended, error)
                 if not ended.moves:
                     raise
@@ -236,7 +254,7 @@ class Checkouts(Supplies):
                 lease._held().conn.reset()
             except BaseException as raised:
                 ended, failure = of_reset(raised), raised
-                logger.warning("%s: resetting a conn failed: %r", self.name, raised)
+                logger.warning("%s: resetting a conn failed: %s", self.name, show(raised))
         if ended is None:
             with self._turn as now:
                 core, entry = lease._drop()
@@ -256,10 +274,15 @@ class Checkouts(Supplies):
             core.forfeit(entry, lease._who, ended, now, cause)
 
     def _look(self) -> None:
-        """Take back what threads hold that have ended."""
-        with self._turn as now:
-            self._core.reclaim(_gone, now)
+        """Somebody waits: find what was lost by threads that have ended."""
+        with self._turn:
+            orphaned = self._core.orphaned(self._ghost_of)
+        if orphaned:
+            gc.collect()
+            with self._turn:  # which takes back what that has found
+                pass
 
-
-def _gone(who: Any) -> bool:
-    return isinstance(who, Holder) and not who.thread.is_alive()
+    def _ghost_of(self, who: Any) -> Ghost | None:
+        """A thread that has ended, or None for others."""
+        gone = isinstance(who, Holder) and not who.thread.is_alive()
+        return Ghost(who, f"{who.thread.name}, which has ended") if gone else None

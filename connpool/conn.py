@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 from collections.abc import Collection, Hashable
+from operator import index
 from typing import Any, Generic, Protocol, TypeVar, final
 
 import attrs
@@ -128,6 +130,14 @@ class Description:
     resets: bool = False
 
 
+def asked(conn: Any, name: str, default: Any = None) -> Any:
+    """What a conn says of itself that it need not say; one that raises has said nothing."""
+    try:
+        return getattr(conn, name, default)
+    except Exception:
+        return default
+
+
 def seconds(value: Any, what: str, *, infinite: bool = False) -> float:
     """`value` as a duration in seconds: a number, not negative, not nan.
 
@@ -138,7 +148,8 @@ def seconds(value: Any, what: str, *, infinite: bool = False) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{what}: expected seconds, a number from 0 up, got {show(value)}")
     try:
-        amount = float(value)
+        # Of a subclass neither its own arithmetic nor its own conversion is asked.
+        amount = float(index(value)) if isinstance(value, int) else float.__pos__(value)
     except OverflowError:
         amount = math.nan
     if not amount >= 0 or (math.isinf(amount) and not infinite):
@@ -147,12 +158,15 @@ def seconds(value: Any, what: str, *, infinite: bool = False) -> float:
 
 
 def places(value: Any, what: str = "capacity") -> int:
-    """`value` as a capacity: a whole number from 1 up."""
+    """`value` as a capacity: a whole number from 1 up, that can be reckoned with."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{what}: expected a whole number from 1 up, got {show(value)}")
-    if value < 1:
+    number = index(value)
+    if number < 1:
         raise ValueError(f"{what}: expected a whole number from 1 up, got {show(value)}")
-    return value
+    if number > sys.maxsize:
+        raise ValueError(f"{what}: expected at most {sys.maxsize}, got {show(value)}")
+    return number
 
 
 def check_conn(conn: Any, *, awaits: bool) -> None:
@@ -190,25 +204,46 @@ def describe(conn: Any, methods: Any, *, resource: Any = None) -> Description:
     )
 
 
+_OR_SEVERAL = ", or a list or set of them"
+
+
 def _resources(conn: Any, named: Any) -> tuple[Hashable, ...]:
     if named is None:
         raise TypeError(f"resource of {show(conn)}: expected a hashable, got None")
     several = isinstance(named, (list, set, frozenset))
-    listed = tuple(dict.fromkeys(_hashable(r, conn) for r in (named if several else (named,))))
+    what = f"resource of {show(conn)}"
+    keys = named if several else (named,)
+    listed = tuple(dict.fromkeys(hashable(key, what, _OR_SEVERAL) for key in keys))
     if not listed:
         raise ValueError(f"resource of {show(conn)}: expected at least one, got {show(named)}")
     return listed
 
 
-def _hashable(resource: Any, conn: Any) -> Hashable:
+_STRANGER = object()
+
+
+def hashable(key: Any, what: str, also: str = "") -> Hashable:
+    """`key`, where it can be looked up beside others: hashed, and compared with whatever comes.
+
+    One that raises when it is compared would raise at whoever looks for another of its hash.
+    """
     try:
-        hash(resource)
-    except TypeError:
+        hash(key)
+        bool(key == _STRANGER)
+    except Exception as error:
         raise TypeError(
-            f"resource of {show(conn)}: expected a hashable, or a list or set of them, "
-            f"got {show(resource)}"
-        ) from None
-    return resource  # type: ignore[no-any-return]  # the line above is the proof
+            f"{what}: expected a hashable that can be compared with anything{also}, got {show(key)}"
+        ) from error
+    return key  # type: ignore[no-any-return]  # the lines above are the proof
+
+
+def has(methods: frozenset[Hashable], method: Any) -> bool:
+    """Whether `method` is among them.  One that was well when it was asked for, and now raises when
+    it is hashed or compared, is not: who happens to look must not pay for it."""
+    try:
+        return method in methods
+    except Exception:
+        return False
 
 
 def method_names(methods: Any, conn: Any) -> frozenset[Hashable]:
@@ -222,9 +257,10 @@ def method_names(methods: Any, conn: Any) -> frozenset[Hashable]:
         raise TypeError(
             f"methods() of {show(conn)}: expected a collection of hashables, got {show(methods)}"
         )
+    what, listed = f"methods() of {show(conn)}", list(methods)
     try:
-        return frozenset(methods)
-    except TypeError:
+        return frozenset(hashable(method, what) for method in listed)
+    except TypeError as error:
         raise TypeError(
-            f"methods() of {show(conn)}: expected hashables in the collection, got {show(methods)}"
-        ) from None
+            f"{what}: expected hashables in the collection, got {show(methods)}"
+        ) from error

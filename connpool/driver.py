@@ -34,6 +34,7 @@ from .core import (
     check_timeout,
     of_error,
     of_reply,
+    survives,
 )
 from .errors import Closed, PoolClosed, PoolTimeout, show
 
@@ -135,7 +136,7 @@ class Driver:
 
     def _replied(self, entry: Entry, method: Hashable, who: Any, reply: Any, started: float) -> Any:
         """Give the place back after a reply, and take the reply out of its wrapping."""
-        if not isinstance(reply, Reply):
+        if type(reply) is not Reply:  # not isinstance, which a lazy proxy would answer by itself
             with self._turn as now:
                 self._core.give(entry, method, who, started, now)
             return reply
@@ -150,7 +151,7 @@ class Driver:
         self, entry: Entry, method: Hashable, who: Any, error: BaseException, started: float
     ) -> bool:
         """Give the place back after a call that raised: whether it had not happened, and moves."""
-        ended = of_error(error, getattr(entry.conn, "survives_cancel", False))
+        ended = of_error(error, survives(entry.conn))
         with self._turn as now:
             self._core.conclude(entry, method, who, ended, started, now, error)
         if ended.error is not None and ended.error is not error:
@@ -184,16 +185,16 @@ class Driver:
 
     def _listen(self, entry: Entry) -> None:
         """Tell a conn that can learn by itself of its loss whom to tell."""
-        if hasattr(entry.conn, "on_lost"):
-            try:
+        try:
+            if hasattr(entry.conn, "on_lost"):
                 entry.conn.on_lost = functools.partial(self._lost, entry, entry.lives)
-            except Exception:
-                logger.exception("%s: a conn does not let its on_lost be set", self.name)
+        except Exception:
+            logger.exception("%s: a conn does not let its on_lost be set", self.name)
 
-    def _lost(self, entry: Entry, life: int, error: BaseException | None = None) -> None:
-        """What a conn calls when its connection is gone."""
-        if error is None:
-            error = Closed("the conn has reported its loss")
+    def _lost(self, entry: Entry, life: int, error: Any = None) -> None:
+        """What a conn calls when its connection is gone, with an error or without."""
+        if not isinstance(error, BaseException):  # others are shown it as the cause of theirs
+            error = Closed("the conn has reported its loss" if error is None else error)
         with self._turn as now:
             self._core.lost(entry, life, error, now)
 
@@ -251,7 +252,9 @@ class Driver:
         if callback is not None:
             try:
                 callback(*args)
-            except Exception:
+            except KeyboardInterrupt:
+                raise
+            except BaseException:
                 logger.exception("%s: a callback raised", self.name)
 
 

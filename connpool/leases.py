@@ -5,6 +5,16 @@ Refuses to know threads and tasks, and to decide anything.
 
 Invariant: a lease that was dropped while it held something is told to its pool by an append to a
 list, which is safe wherever the garbage collector happens to run.
+
+A lease belongs to whoever refers to it, not to the thread or task that began it: a fixture, a
+dependency of a web framework and `asyncio.wait_for` all begin it in one and use and end it in
+another, and the first may be gone by then.  So only one that nobody refers to any more is lost, and
+that is for the garbage collector to say; no record of leases is kept, weak or other, which would
+cost each checkout.  That a holder is gone is a hint only: one whose thread or task ended without
+ending it has most often died with an error that refers, by its traceback, to the lease.  Such a
+ring may lie about for long, or for ever where collection is off, or where the pool knows the task
+and the task the error.  So while somebody waits, and conns are found whose holders are gone, the
+pool forgets them for their ghosts, and has the collector run, once for each.
 """
 
 from __future__ import annotations
@@ -15,7 +25,7 @@ from collections.abc import Hashable
 from types import CodeType
 from typing import Any
 
-from .core import ANY, Core, Entry, Info, Outcome, Test, of_leaving
+from .core import ANY, Core, Entry, Info, Outcome, Test, of_leaving, survives
 from .core.permits import Forsaken
 from .errors import show
 
@@ -111,6 +121,25 @@ class BaseLease:
         return f"<checkout of {show(self._resource)} from pool {self._pool.name!r}: {held}>"
 
 
+class Ghost:
+    """One who is gone, where he still holds a conn: equal to him, but he need not be remembered.
+
+    He is told by his `id`, which is given to no other while his lease, which knows him, lives.
+    """
+
+    __slots__ = ("ident", "name")
+
+    def __init__(self, who: Any, name: str) -> None:
+        self.ident = id(who)
+        self.name = name
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or id(other) == self.ident
+
+    def __hash__(self) -> int:
+        return self.ident
+
+
 def wants_check(entry: Entry, after: float, now: float) -> bool:
     """Whether a conn is to be asked if it is well before it is handed over.
 
@@ -124,16 +153,21 @@ def leaving(lease: BaseLease, error: BaseException | None) -> Outcome | None:
     entry = lease._held()
     if not entry.open:
         return Outcome()  # it was closed under its user
-    survives = getattr(entry.conn, "survives_cancel", False)
-    return of_leaving(error, shared=not lease._whole, resets=entry.resets, survives_cancel=survives)
+    return of_leaving(
+        error,
+        shared=not lease._whole,
+        resets=entry.resets,
+        survives_cancel=survives(entry.conn),
+    )
 
 
 def tell_forsaken(pool: str, step: Forsaken) -> None:
     """A ResourceWarning that names the line where a lost conn was checked out."""
     code, lasti = step.where
+    then = "its place is taken back" if step.stays else "it is closed"
     text = (
         f"pool {pool!r}: conn {step.info.id} to {show(step.info.resource)} was checked out here "
-        "and never given back; it is closed"
+        f"and never given back; {then}"
     )
     try:
         warnings.warn_explicit(text, ResourceWarning, code.co_filename, line_of(code, lasti))

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Generator
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import anyio
 
@@ -100,12 +100,25 @@ class Holder:
     def __hash__(self) -> int:
         return hash(self.id)
 
+    @property
+    def alias(self) -> int:
+        """Who makes its calls."""
+        return self.id
+
 
 def has_ended(who: Any) -> bool:
     """Whether a task that held a conn is gone."""
     if isinstance(who, Holder):
         return getattr(who.coro, "cr_frame", who) is None
     return isinstance(who, asyncio.Future) and who.done()
+
+
+def was_cancelled(error: BaseException) -> bool:
+    """Whether `error` says that the task which runs was cancelled.  On asyncio a conn may raise the
+    like by itself, as when it awaits a task of its own that was."""
+    if not isinstance(error, anyio.get_cancelled_exc_class()):
+        return False
+    return not on_asyncio() or cast("asyncio.Task[Any]", asyncio.current_task()).cancelling() > 0
 
 
 def trio_call_soon() -> Callable[..., Any]:

@@ -166,7 +166,7 @@ class Pool(Checkouts):
                 raise
             cause = error
         else:
-            if type(reply) is Reply:  # which is final
+            if type(reply) is Reply:  # which is final; a proxy is not asked what it is
                 return self._replied(entry, method, who, reply, started)
             with self._turn as now:
                 core.returned(entry, who, now)

@@ -84,7 +84,7 @@ ROOMS: dict[str, Room] = {
     ".async_backstage": Room(
         ".core .core.* .conn .errors .driver .face .forks .leases .loops", libraries="anyio"
     ),
-    ".async_chores": Room(".core .core.* .conn .errors .async_backstage", libraries="anyio"),
+    ".async_chores": Room(".core .core.* .conn .errors .async_backstage .loops", libraries="anyio"),
     ".async_supplies": Room(
         ".core .core.* .conn .errors .async_backstage .async_chores", libraries="anyio"
     ),

@@ -108,6 +108,7 @@ from .outcome import (
     of_lend,
     of_reply,
     of_reset,
+    survives,
 )
 from .permits import ALARM, LOOK, Forsaken, Permit, Work
 from .revive import Backoff
@@ -160,4 +161,5 @@ __all__ = [
     "of_reply",
     "of_reset",
     "sticky",
+    "survives",
 ]

@@ -12,13 +12,15 @@ from typing import Any
 
 from ..conn import Description, method_names, places
 from ..errors import IdError, show
-from .candidates import Listing
+from .candidates import Group, Listing
 from .entry import COOLING, DRAINING, HOPEFUL, LIVE, OPENING, READY, REVIVING, Entry, Info, snapshot
 from .index import reindex
 from .leaving import Leaving
 from .options import check_changes, check_revive, check_ttl
 from .stats import Now, PoolStats
 from .where import Test
+
+Move = tuple[Group, Description]
 
 
 class Book(Leaving):
@@ -52,16 +54,43 @@ class Book(Leaving):
             wanted = dict(changes)
             if fn is not None:
                 wanted |= check_changes(self._shielded(fn, snapshot(entry, now)))
-            plans.append((entry, _checked(entry, wanted)))
+            plans.append((entry, self._shielded(_checked, entry, wanted)))
+        moves = self._moves([(e, wanted["methods"]) for e, wanted in plans if "methods" in wanted])
+        self._transfer(moves)
         for entry, wanted in plans:
             self._apply(entry, wanted, now)
         for entry, _ in plans:  # when all are changed: what one cannot do any more another may
             self._changed(entry, now)
         return len(plans)
 
+    def _moves(self, wanted: list[tuple[Entry, frozenset[Hashable]]]) -> dict[Entry, Move]:
+        """Where conns belong whose methods change; raises, and changes nothing, where their keys
+        do."""
+        moves: dict[Entry, Move] = {}
+        try:
+            for entry, methods in wanted:
+                before = entry.group
+                assert before is not None
+                resources = tuple(listing.resource for listing in before.listings)
+                what = Description(before.resource, resources, methods, entry.capacity)
+                moves[entry] = self._directory.group(what), what
+        except BaseException:
+            for group, _ in moves.values():
+                self._directory.drop(group)
+            raise
+        return moves
+
+    def _transfer(self, moves: dict[Entry, Move]) -> None:
+        """Have conns change places; a group that they all leave may be one that another joins."""
+        left = [entry.group for entry in moves if entry.group is not None]
+        for entry, (group, what) in moves.items():
+            if group is not entry.group:
+                self._directory.strike(entry)
+                self._directory.enlist(entry, group, what)
+        for group in left:
+            self._directory.drop(group)
+
     def _apply(self, entry: Entry, wanted: dict[str, Any], now: float) -> None:
-        group = entry.group
-        assert group is not None
         if "extra" in wanted:
             entry.extra = wanted["extra"]
             reindex(entry)
@@ -70,11 +99,6 @@ class Book(Leaving):
             entry.ttl = wanted["ttl"]
             self._set_ttl(entry, now)
         entry.set_capacity(wanted.get("capacity", entry.capacity))
-        methods = wanted.get("methods", group.methods)
-        if methods != group.methods:
-            resources = tuple(listing.resource for listing in group.listings)
-            what = Description(group.resource, resources, methods, entry.capacity)
-            self._directory.transfer(entry, what)
 
     def _changed(self, entry: Entry, now: float) -> None:
         """What a conn may serve has changed: some may be served now, some never."""
@@ -102,7 +126,7 @@ class Book(Leaving):
 
     def listings(self) -> list[Listing]:
         """What is known of each resource, for the report."""
-        return list(self._listings.values())
+        return [listing for listing in self._listings.values() if not listing.idle]
 
     def find(self, id: int, now: float) -> Entry:
         """The conn with this id, or IdError."""

@@ -10,6 +10,10 @@ Invariant: every READY entry with a free place lies in the rotation of its group
 it is kept free for somebody who wants all its places (`claim`).  One that lies there without being
 lendable is stale, and is passed over and dropped when met: taking a conn out of the middle of a
 rotation would be a scan.
+
+Resources and methods are the user's objects, and may change their hash, or raise, at any time.  So
+they are looked up where somebody asks for them, or brings them, and nowhere else: to take a group
+out of the index is not the moment to learn that its keys have changed.
 """
 
 from __future__ import annotations
@@ -41,16 +45,18 @@ class Group:
     """Entries that can serve the same requests, and the rotation of those that are free."""
 
     __slots__ = (
-        "askable", "free", "gate", "hunches", "index", "line", "listings", "members", "methods",
-        "resource", "shut",
+        "askable", "free", "gate", "hunches", "index", "key", "line", "listings", "members",
+        "methods", "offers", "resource", "shut",
     )  # fmt: skip
 
     def __init__(
-        self, resource: Any, methods: frozenset[Hashable], listings: tuple[Listing, ...]
+        self, what: Description, key: Any, listings: tuple[Listing, ...], offers: tuple[Offer, ...]
     ) -> None:
-        self.resource = resource
-        self.methods = methods
+        self.key = key  # in the directory
+        self.resource = what.resource
+        self.methods = what.methods
         self.listings = listings
+        self.offers = offers  # what it has a part in; none once it is dropped
         # Where those wait whom this group can serve, if it is one line.
         self.line = listings[0].line if len(listings) == 1 else None
         self.members: dict[int, Entry] = {}
@@ -127,10 +133,11 @@ NOT_YET: Iterator[int] = iter(())
 class Offer:
     """What a resource offers for one method: the groups that have both."""
 
-    __slots__ = ("count", "free", "groups", "listing", "only", "rotation", "turn")
+    __slots__ = ("count", "free", "groups", "listing", "method", "only", "rotation", "turn")
 
-    def __init__(self, listing: Listing) -> None:
+    def __init__(self, listing: Listing, method: Hashable) -> None:
         self.listing = listing
+        self.method = method
         self.count = NOT_YET  # whose turn it is
         self.groups: dict[Group, None] = {}
         self.rotation: deque[Group] = deque()
@@ -231,6 +238,18 @@ class Listing:
         self.last_error: BaseException | None = None
         self.supply: Supply | None = None
 
+    @property
+    def idle(self) -> bool:
+        """Whether nobody offers anything here, and nobody waits."""
+        return ANY not in self.offers and not self.line and self.supply is None
+
+    def offer(self, method: Hashable) -> Offer:
+        """What there is for a method, made where there is nothing yet."""
+        offer = self.offers.get(method)
+        if offer is None:
+            offer = self.offers[method] = Offer(self, method)
+        return offer
+
     def members(self) -> Iterator[Entry]:
         """Every conn of the resource that is alive or will be again."""
         offer = self.offers.get(ANY)
@@ -245,39 +264,34 @@ class Directory:
     listings: dict[Hashable, Listing] = attrs.field(factory=dict)
     _groups: dict[tuple[Any, ...], Group] = attrs.field(factory=dict)
 
-    def enlist(self, entry: Entry, what: Description) -> None:
+    def enlist(self, entry: Entry, group: Group, what: Description) -> None:
         """Make `entry` a member of the group that fits its description."""
         if entry.listed and entry.group is not None:
             entry.group.free.remove(entry)  # it lies in the rotation of what it was before
             entry.listed = False
-        group = self._group(what)
         entry.group = group
         entry.set_capacity(what.capacity)
         group.members[entry.id] = entry
-        group.askable += entry.checks or entry.supply is not None
+        group.askable += entry.askable
         if group.index is not None:
             group.index.add(entry)
         if entry.state in LIVE:
             self.tally(entry, 1)
 
     def strike(self, entry: Entry) -> None:
-        """Take `entry` out of its group's members; its place in the rotation turns stale."""
+        """Take `entry` out of its group's members; its place in the rotation turns stale.
+
+        A group that is left without members is to be dropped, unless somebody joins it.
+        """
         group = entry.group
         assert group is not None
         del group.members[entry.id]
-        group.askable -= entry.checks or entry.supply is not None
+        group.askable -= entry.askable
         if group.index is not None:
             group.index.remove(entry)
         if entry.state in LIVE:
             self.tally(entry, -1)
         group.tidy()
-        if not group.members:
-            self._drop(group)
-
-    def transfer(self, entry: Entry, what: Description) -> None:
-        """`entry` has become a conn of another kind."""
-        self.strike(entry)
-        self.enlist(entry, what)
 
     def tally(self, entry: Entry, change: int) -> None:
         """`entry` became live (1), or is no longer (-1)."""
@@ -286,29 +300,48 @@ class Directory:
             listing.live += change
             listing.rolls = {}  # another one: somebody may just be looking at the old one
 
-    def _group(self, what: Description) -> Group:
+    def group(self, what: Description) -> Group:
+        """The group that fits a description, made where there is none.
+
+        This is where keys are looked up, and where they may raise: then nothing has changed.
+        """
         key = (frozenset(what.resources), what.methods)
         group = self._groups.get(key)
-        if group is None:
-            listings = tuple(self.open(resource) for resource in what.resources)
-            group = self._groups[key] = Group(what.resource, what.methods, listings)
-            for offer in self._offers(group, make=True):
-                offer.add(group)
+        if group is not None and group.offers:
+            return group
+        listings: dict[Listing, None] = {}
+        offers: dict[Offer, None] = {}
+        try:
+            for resource in what.resources:
+                listings[self.open(resource)] = None
+            for listing in listings:
+                for method in (ANY, *what.methods):
+                    offers[listing.offer(method)] = None
+            group = self._groups[key] = Group(what, key, tuple(listings), tuple(offers))
+        except BaseException:
+            for offer in offers:
+                _retire(offer)
+            for listing in listings:
+                self.forget(listing)
+            raise
+        for offer in offers:
+            offer.add(group)
         return group
 
-    def _drop(self, group: Group) -> None:
-        for offer in self._offers(group):
+    def drop(self, group: Group) -> None:
+        """Forget a group that has no members."""
+        if group.members or not group.offers:
+            return
+        for offer in group.offers:
             offer.remove(group)
-        del self._groups[frozenset(listing.resource for listing in group.listings), group.methods]
-        for listing in group.listings:
-            for method in (ANY, *group.methods):
-                if not listing.offers[method].groups:
-                    del listing.offers[method]
+            _retire(offer)
+        group.offers = ()
+        discard(self._groups, group.key, group)
 
     def forget(self, listing: Listing) -> None:
         """Drop a listing that nobody offers anything at and nobody waits for."""
-        if not listing.offers and not listing.line and listing.supply is None:
-            self.listings.pop(listing.resource, None)
+        if listing.idle:
+            discard(self.listings, listing.resource, listing)
 
     def open(self, resource: Hashable) -> Listing:
         """The listing of a resource, made where there is none."""
@@ -317,10 +350,22 @@ class Directory:
             listing = self.listings[resource] = Listing(resource)
         return listing
 
-    @staticmethod
-    def _offers(group: Group, *, make: bool = False) -> Iterator[Offer]:
-        for listing in group.listings:
-            for method in (ANY, *group.methods):
-                if make and method not in listing.offers:
-                    listing.offers[method] = Offer(listing)
-                yield listing.offers[method]
+
+def _retire(offer: Offer) -> None:
+    if not offer.groups:
+        discard(offer.listing.offers, offer.method, offer)
+
+
+def discard(table: dict[Any, Any], key: Any, value: Any) -> bool:
+    """Take `value` out of a table whose keys are the user's; gives whether it was found.
+
+    One whose hash has changed meanwhile, or that raises by now, stays where it is; what it leads to
+    is empty, and nobody finds it.
+    """
+    try:
+        if table.get(key) is not value:
+            return False
+        del table[key]
+    except Exception:
+        return False
+    return True

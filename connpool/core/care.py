@@ -1,6 +1,7 @@
 """Care: is an idle conn still well, and what if nobody answers?
 
-Owns checks, the suspicion that falls on the peers of a dead conn, and permits that take too long.
+Owns checks, the suspicion that falls on the peers of a dead conn, permits that take too long, and
+what a conn does by itself when its time comes.
 Refuses to know how a conn is born, retired or revived: that is `life`, the storey above.
 
 Invariant: a conn that is being asked is not lent; what comes back too late changes nothing.
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import Closed
 from . import outcome
-from .entry import CHECKING, COOLING, GONE, LIVE, OPENING, READY, Entry, State
+from .entry import CHECKING, COOLING, GONE, LIVE, OPENING, READY, Entry, State, move
 from .openings import Openings
 from .permits import Permit, Work
 from .supply import SPREAD, Supply
@@ -40,13 +41,7 @@ class Care(Openings):
             self, entry: Entry, supply: Supply, error: BaseException, now: float
         ) -> None: ...
 
-        def _take_back(self, permit: Permit, now: float) -> None: ...
-
         def tick(self, now: float) -> None: ...
-
-        def _move(self, entry: Entry, state: State) -> None: ...
-
-        def _rearm(self, entry: Entry, now: float) -> None: ...
 
     def _suspect_peers(self, dead: Entry, error: BaseException, now: float) -> None:
         """The server of a dead conn may be gone, and its idle peers with it: before they are lent
@@ -135,6 +130,44 @@ class Care(Openings):
         """When an idle conn is next to be asked: spread, so that not all are asked at once."""
         if entry.supply is not None:
             entry.ping_at = now + entry.supply.ping_interval * (1 - SPREAD * self._rng())
+
+    # -- a conn and the clock ------------------------------------------------------------------
+
+    def _take_back(self, permit: Permit, now: float) -> None:
+        if now >= self.due:
+            self.tick(now)  # or what has come might be given to one whose time is over
+        self._settle(permit, now)
+
+    def _set_ttl(self, entry: Entry, now: float) -> None:
+        if entry.ttl is None or entry.last_init is None:
+            entry.expires = math.inf
+        else:
+            entry.expires = entry.last_init + entry.ttl
+            self._arm(entry, entry.expires)
+
+    def _rearm(self, entry: Entry, now: float) -> None:
+        """Set the alarm for what is next in the life of `entry`."""
+        due = next_alarm(entry, now)
+        if due < math.inf:
+            self._arm(entry, due)
+
+    def _rest(self, entry: Entry, seconds: float, now: float) -> None:
+        """Let a live conn rest: nothing new is given to it before `now + seconds`."""
+        if entry.state not in LIVE or seconds <= 0:
+            return
+        self._tally.rests += 1
+        entry.rest_until = max(entry.rest_until, now + seconds)
+        if entry.state is READY:
+            self._move(entry, COOLING)
+        self._arm(entry, entry.rest_until)
+
+    def _move(self, entry: Entry, state: State) -> None:
+        """Move, and keep count of what is alive."""
+        change = (state in LIVE) - (entry.state in LIVE)
+        move(entry, state)
+        if change:
+            self.live += change
+            self._directory.tally(entry, change)
 
 
 def next_alarm(entry: Entry, now: float) -> float:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from contextlib import closing
 
+from ..conn import has
 from ..errors import PoolClosed, PoolFull
 from .candidates import Listing
 from .entry import READY, Entry, release_claim
@@ -100,7 +101,7 @@ class Desk(Hoping):
         offer = listing.offers.get(ticket.method) if listing is not None else None
         hope = self._hope(listing, offer, ticket, now)
         if hope is None or listing is None:
-            raise refusal(listing, ticket, self.name, now)
+            raise self._shielded(refusal, listing, ticket, self.name, now)
         if ticket.deadline <= now:
             raise self._timeout(ticket, listing, now)
         if alone or self._holds(hope, ticket):
@@ -141,7 +142,7 @@ class Desk(Hoping):
         if group.line is not None and len(group.line.needs) == 1 and entry.users is None:
             # Nearly always one need for one place: the same as below, without the questions.
             (need,) = group.line.needs.values()
-            served = need.method is ANY or need.method in group.methods
+            served = need.method is ANY or has(group.methods, need.method)
             if need.filter is None and served and not entry.in_use:
                 ticket = self._first_of(need, entry)
                 entry.in_use = 1
@@ -182,14 +183,16 @@ class Desk(Hoping):
     def _suits(self, ticket: Ticket, entry: Entry, now: float) -> bool:
         """Whether `entry` is what one who waits has asked for; a filter that raises tells him."""
         assert ticket.need is not None
-        offer = ticket.need.listing.offers.get(ticket.method)
         try:
+            offer = ticket.need.listing.offers.get(ticket.method)
             return bool(
                 offer is not None
                 and entry.group in offer.groups
                 and self._passes(ticket.filter, entry, now)
             )
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             self._fail(ticket, error)
             return False
 
@@ -205,9 +208,9 @@ class Desk(Hoping):
         """Let the first of `need` have `entry`, and out of the line."""
         tickets = need.tickets
         ticket = tickets.popleft()
-        ticket.standing = GRANTED
         ticket.need = None
         ticket.entry = entry
+        ticket.standing = GRANTED  # last: its caller may look at it without a turn
         need.size -= 1
         if not need.size:
             need.listing.line.close(need)
@@ -231,7 +234,7 @@ class Desk(Hoping):
         lines = [listing.line for listing in group.listings]
         with closing(suited(lines, entry.extra)) as needs:
             for need in needs:
-                if (need.method is ANY or need.method in group.methods) and (
+                if (need.method is ANY or has(group.methods, need.method)) and (
                     need.size if need.filter is None else self._first_is_served(need, entry, now)
                 ):
                     if not need.whole or not entry.in_use:
@@ -247,6 +250,8 @@ class Desk(Hoping):
         while need.size:
             try:
                 return self._passes(need.filter, entry, now)
-            except Exception as error:
+            except KeyboardInterrupt:  # of the user at the keyboard, not of the filter's
+                raise
+            except BaseException as error:
                 self._fail(need.tickets[0], error)
         return False

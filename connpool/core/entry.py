@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from ..conn import asked
 from .stats import Stat
 
 if TYPE_CHECKING:
@@ -123,14 +124,17 @@ class Entry:
         """The figures of one method, made when first asked for."""
         if self.stats is None:
             self.stats = {}
-        stat = self.stats.get(method)
-        if stat is None:
-            stat = self.stats[method] = Stat()
-        return stat
+        try:
+            return self.stats.setdefault(method, Stat())
+        except Exception:  # of a method that was well when it was called
+            return Stat()
 
     def mean(self, method: Hashable) -> float | None:
         """Mean seconds of an answered call, or None where none has been answered yet."""
-        stat = self.stats.get(method) if self.stats else None
+        try:
+            stat = self.stats.get(method) if self.stats else None
+        except Exception:
+            return None
         return stat.mean if stat is not None and stat.answers else None
 
     def take_place(self, who: Any, now: float) -> None:
@@ -148,7 +152,7 @@ class Entry:
         self.since = now
         self.whole = True
         if self.users is not None:
-            self.users = [who] * self.capacity
+            self.users = [who]  # once: a capacity may be a billion
 
     def come_back(self) -> None:
         """It has a free place again: tell those that have looked for it in vain."""
@@ -175,6 +179,13 @@ class Entry:
         if self.users and who in self.users:
             self.users.remove(who)
 
+    def rename(self, who: Any, other: Any) -> None:
+        """What `who` holds is held by `other`."""
+        if self.user == who:
+            self.user = other
+        if self.users:
+            self.users = [other if user == who else user for user in self.users]
+
     def troubled(self) -> Trouble:
         """What has gone wrong, to be added to."""
         if self.trouble is None:
@@ -192,6 +203,11 @@ class Entry:
     def checks(self) -> bool:
         """It has a check(), and can be asked whether it is alive."""
         return bool(self.skills & CHECKS)
+
+    @property
+    def askable(self) -> bool:
+        """It can be asked, or made anew, when a peer of it has died."""
+        return self.checks or self.supply is not None
 
     @property
     def lends(self) -> bool:
@@ -233,7 +249,7 @@ class Entry:
         self.capacity = capacity
         if self.whole:
             self.in_use = capacity
-            self.users = None
+            self.users = None if capacity == 1 else [self.user]
         if capacity > 1 and self.users is None:
             self.users = [self.user] * self.in_use
         elif capacity == 1 and not self.users:
@@ -247,13 +263,8 @@ class Entry:
 
     @property
     def holders(self) -> list[Any]:
-        """Who holds the places that are taken."""
-        return self.users if self.users is not None else [self.user] * self.in_use
-
-    @property
-    def owners(self) -> list[Any]:
-        """The same, but once only who has the whole conn."""
-        return [self.user] if self.whole else self.holders
+        """Who holds the places that are taken; one who has them all is named once."""
+        return self.users if self.users is not None else [self.user] * bool(self.in_use)
 
     def held_by(self, who: Any) -> bool:
         """Whether `who` holds a place."""
@@ -366,7 +377,7 @@ def snapshot(entry: Entry, now: float) -> Info:
     return Info(
         id=entry.id,
         conn=entry.conn,
-        resource=group.resource if group else getattr(entry.conn, "resource", None),
+        resource=group.resource if group else asked(entry.conn, "resource"),
         methods=group.methods if group else frozenset(),
         extra=entry.extra,
         ttl=entry.ttl,

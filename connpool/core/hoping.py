@@ -16,7 +16,7 @@ from ..errors import NestedCall, PoolError, PoolTimeout, show
 from .candidates import Listing, Offer
 from .entry import LIVE, Entry, release_claim
 from .lending import Lending
-from .prospects import refusal, witness
+from .prospects import cause, refusal, witness
 from .report import summary
 from .supply import Supply
 from .waiting import ANY, FAILED, QUEUED, Need, Standing, Ticket
@@ -90,9 +90,11 @@ class Hoping(Lending):
     ) -> PoolError:
         """Why nobody but the caller himself can bring what he waits for, or nobody at all."""
         if self._hope(listing, offer, ticket, now) is None:
-            return refusal(listing, ticket, self.name, now)
+            error: PoolError = self._shielded(refusal, listing, ticket, self.name, now)
+            return error
+        resource = self._shielded(show, ticket.resource)
         return NestedCall(
-            f"pool {self.name!r}: who asks for a conn to {show(ticket.resource)} holds every one "
+            f"pool {self.name!r}: who asks for a conn to {resource} holds every one "
             "that could serve, and would wait for itself",
             pool=self.name,
             resource=ticket.resource,
@@ -128,22 +130,26 @@ class Hoping(Lending):
     def _rewitness(self, need: Need, now: float) -> None:
         while need.size:
             found = self._find_hope(need.tickets[0], now, others=need.alone)
-            if not isinstance(found, Exception):
+            if not isinstance(found, BaseException):
                 need.witness = found
                 self._set_apart(need, found, now)
                 return
             self._fail(need.tickets[0], found)
 
-    def _find_hope(self, ticket: Ticket, now: float, *, others: bool) -> Entry | Supply | Exception:
+    def _find_hope(
+        self, ticket: Ticket, now: float, *, others: bool
+    ) -> Entry | Supply | BaseException:
         """A hope for one who waits, or what he is to be told."""
         assert ticket.need is not None
         listing = ticket.need.listing
-        offer = listing.offers.get(ticket.method)
         look = self._hope_of_others if others else self._hope
         try:
+            offer = listing.offers.get(ticket.method)
             found = look(listing, offer, ticket, now)
             return self._vain(listing, offer, ticket, now) if found is None else found
-        except Exception as error:  # his filter's
+        except KeyboardInterrupt:  # of the user at the keyboard, not of the filter's
+            raise
+        except BaseException as error:
             return error
 
     def _set_apart(self, need: Need, hope: Entry | Supply, now: float) -> None:
@@ -156,7 +162,7 @@ class Hoping(Lending):
         for ticket in need:
             if self._holds(hope, ticket):
                 found = self._find_hope(ticket, now, others=True)
-                if isinstance(found, Exception):
+                if isinstance(found, BaseException):
                     self._fail(ticket, found)
                     continue
                 self._step_out(ticket, QUEUED)
@@ -191,41 +197,43 @@ class Hoping(Lending):
         release_claim(entry)
         self._unclaimed.append(entry)
 
-    def _fail(self, ticket: Ticket, error: BaseException | None = None) -> None:
+    def _fail(self, ticket: Ticket, error: BaseException) -> None:
         """Tell a waiting ticket that it waited in vain."""
-        self._leave(ticket, FAILED)
         ticket.error = error
+        self._leave(ticket, FAILED)
         self.steps.append(ticket)
 
     def _timeout(self, ticket: Ticket, listing: Listing, now: float) -> PoolError:
         waited = max(0.0, now - ticket.arrived)
+        others = self.waiting - (ticket.standing is QUEUED)
+        resource = self._shielded(show, ticket.resource)
         self._tally.timeouts += 1
         error = PoolTimeout(
-            f"pool {self.name!r}: no conn to {show(ticket.resource)} became free in "
-            f"{waited:.2f} s; {self.waiting} other callers wait, {listing.live} alive",
+            f"pool {self.name!r}: no conn to {resource} became free in "
+            f"{waited:.2f} s; {others} other callers wait, {listing.live} alive",
             pool=self.name,
             resource=ticket.resource,
             method=ticket.method,
             waited=waited,
             timeout=ticket.deadline - ticket.arrived,
-            waiting=self.waiting,
-            summary=summary(listing, self.waiting, now),
+            waiting=others,
+            summary=summary(listing, others, now),
         )
-        error.__cause__ = listing.last_error or ticket.cause
+        error.__cause__ = cause(listing, ticket)
         return error
 
     def _expire_tickets(self, now: float) -> None:
         while (ticket := self._deadlines.pop(now)) is not None:
             assert ticket.need is not None
-            listing = ticket.need.listing
-            self._fail(ticket)
-            ticket.error = self._timeout(ticket, listing, now)
+            self._fail(ticket, self._timeout(ticket, ticket.need.listing, now))
         self._serve_unclaimed(now)
 
 
 def _is_own(entry: Entry, ticket: Ticket) -> bool:
     """Whether `entry` can serve the ticket only once its owner has given back what it holds."""
     if ticket.whole or entry.state not in LIVE:  # all its users have to leave first
+        return entry.held_by(ticket.who)
+    if entry.whole:
         return entry.held_by(ticket.who)
     return entry.holders.count(ticket.who) >= entry.capacity
 

@@ -94,14 +94,24 @@ class Leasing(Book):
         if now >= self.due:
             self.tick(now)
         if self._gave_back(entry, who):
-            entry.last_call = now
-            self._tally.checkouts += not ended.moves
-            self._tally.moved += ended.moves
-            self._ended(entry, ended.end, ended.rest, now, cause)
+            self._parted(entry, ended, now, cause)
+
+    def _parted(
+        self, entry: Entry, ended: outcome.Outcome, now: float, cause: BaseException | None
+    ) -> None:
+        """A lease is over; `ended` says what is to become of its conn."""
+        entry.last_call = now
+        self._tally.checkouts += not ended.moves
+        self._tally.moved += ended.moves
+        self._ended(entry, ended.end, ended.rest, now, cause)
 
     @staticmethod
     def _gave_back(entry: Entry, who: Any) -> bool:
         """Take back what `who` holds, unless that has been done."""
+        if not entry.held_by(who):
+            # While he was there, a call of his on a conn that he shared was his by either name, and
+            # either was crossed out when it was over.
+            who = getattr(who, "alias", who)
         if not entry.in_use or not entry.held_by(who):
             return False
         entry.leave_place(who)
@@ -110,17 +120,34 @@ class Leasing(Book):
     # -- leases that nobody gives back ---------------------------------------------------------
 
     def forsake(self, entry: Entry, who: Any, where: Any, now: float) -> None:
-        """A lease is lost, and with it whatever was done with its conn: the conn is given up."""
+        """A lease is lost, and with it whatever was done with its conn.
+
+        One that its user had for himself is given up.  Of one that is shared only the place comes
+        back, as after a call: it is not for one of them to close it under the others.
+        """
         if now >= self.due:
             self.tick(now)
-        if entry.in_use and entry.held_by(who):
+        stays = not entry.whole and max(entry.capacity, entry.in_use) > 1
+        told = Forsaken(snapshot(entry, now), where, stays)
+        if self._gave_back(entry, who):
             self._tally.lost += 1
-            self.steps.append(Forsaken(snapshot(entry, now), where))
-            self.forfeit(entry, who, outcome.Outcome(end=outcome.FORSAKEN), now)
+            self.steps.append(told)
+            self._parted(entry, outcome.Outcome(end=None if stays else outcome.FORSAKEN), now, None)
 
-    def reclaim(self, gone: Callable[[Any], bool], now: float) -> None:
-        """Take back what those hold who are gone: a look at every conn in use."""
-        for entry in tuple(self.entries.values()):
-            for holder in tuple(entry.owners):
-                if gone(holder):
-                    self.forsake(entry, holder, entry.where, now)
+    def orphaned(self, mourn: Callable[[Any], Any]) -> bool:
+        """Whether conns are held by some who are gone: `mourn` gives their ghosts, None for others.
+
+        Nothing is taken from them, for their leases may be in other hands: see `connpool.leases`.
+        But from now on the core knows only the ghosts, and no error that came of a lost call:
+        who is gone may have left an error behind that refers to his lease, and so would the pool.
+        """
+        found = False
+        for entry in self.entries.values():
+            for holder in tuple(entry.holders):
+                if (ghost := mourn(holder)) is not None:
+                    entry.rename(holder, ghost)
+                    found = True
+        if found:
+            for listing in self._listings.values():
+                listing.last_error = None
+        return found

@@ -90,13 +90,18 @@ class Leaving(Supplying):
                 self._recheck(supply, (self._listings[supply.resource],), now)
 
     def _reinstate(self, entry: Entry, now: float) -> None:
-        group = entry.group
-        assert group is not None
+        before = entry.group
+        assert before is not None
+        resources = tuple(listing.resource for listing in before.listings)
+        what = Description(before.resource, resources, before.methods, entry.capacity)
+        try:
+            group = self._directory.group(what)
+        except Exception:  # of what it names, by now: nobody could ask for it
+            self._onward(entry, now, outcome.DEAD)
+            return
         if entry.supply is not None:
             entry.supply.leaving -= 1
-        resources = tuple(listing.resource for listing in group.listings)
-        what = Description(group.resource, resources, group.methods, entry.capacity)
-        self._directory.enlist(entry, what)
+        self._directory.enlist(entry, group, what)
         if not entry.open:
             self._move(entry, REVIVING)
             self._onward(entry, now)

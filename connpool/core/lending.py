@@ -18,11 +18,12 @@ from . import index, routing
 from .candidates import WINDOW, Directory, Offer, lendable
 from .entry import READY, Entry, view
 from .hunches import Hunches
+from .patience import Deadlines
 from .permits import ALARM
 from .stats import Tally
 from .supply import Supply
 from .timers import Timers
-from .waiting import Deadlines, Need, Ticket
+from .waiting import Need, Ticket
 from .where import Test, Where
 
 # How far into a rotation is looked for a filter before anything else is tried: so many times the
@@ -131,7 +132,7 @@ class Lending:
             return True
         if isinstance(filter, Where):
             return filter.passes(entry.extra)
-        return bool(self._shielded(filter, view(entry, now)))
+        return bool(self._shielded(_truth, filter, view(entry, now)))
 
     def _members_for(self, offer: Offer | None, filter: Test) -> Iterable[Entry]:
         """Those of an offer that may pass the filter, whatever their state."""
@@ -281,3 +282,8 @@ def _first_passing(
                 if len(shared) == most:
                     break
     return None
+
+
+def _truth(filter: Callable[[Any], Any], shown: Any) -> bool:
+    """What a filter says, as yes or no: that too may be the user's code."""
+    return bool(filter(shown))

@@ -16,7 +16,8 @@ from typing import Any
 from ..conn import Description
 from ..errors import PoolClosed, show
 from . import outcome, revive
-from .care import Care, next_alarm
+from .candidates import Group
+from .care import Care
 from .entry import (
     COOLING,
     DRAINING,
@@ -27,7 +28,6 @@ from .entry import (
     REVIVING,
     Entry,
     Info,
-    State,
     move,
     snapshot,
 )
@@ -74,16 +74,20 @@ class Life(Care):
         return permit
 
     def opened(self, permit: Permit, what: Description, rest: float, now: float) -> Info | None:
-        """The conn is open.  Its picture, or None where it came too late and is closed again."""
+        """The conn is open.  Its picture, or None where it came too late and is closed again.
+
+        Raises where it cannot be listed under what it names: that counts as a failure to open it.
+        """
         entry = permit.entry
         self._take_back(permit, now)
         self._tally.opened += 1
         entry.open = True
-        if entry.state is OPENING and entry.supply is not None:
-            self._born(entry, entry.supply, what)
         info = None
         if entry.state is OPENING or entry.state is REVIVING:
-            self._begin(entry, what, rest, now)
+            group = self._group_of(permit, what, now)
+            if entry.state is OPENING and entry.supply is not None:
+                self._born(entry, entry.supply, what)
+            self._begin(entry, group, what, rest, now)
             if entry.supply is not None:
                 self._more_of(entry.supply, now)
             info = snapshot(entry, now)
@@ -91,7 +95,8 @@ class Life(Care):
             if not permit.given:  # what its owner has opened is for its owner to close
                 self._close(entry, outcome.POOL_CLOSED, now).info = None  # it was never announced
         elif entry.popper is not None:  # it is his who pops it, or else goes back into service
-            self._renew(entry, what, rest, now)
+            entry.learn(what)
+            self._renew(entry, rest, now)
             info = snapshot(entry, now)
             self._onward(entry, now)
         else:
@@ -101,6 +106,20 @@ class Life(Care):
         self._grant_openings(now)
         return info
 
+    def _group_of(self, permit: Permit, what: Description, now: float) -> Group:
+        """Where a conn that has come is to be listed."""
+        try:
+            return self._directory.group(what)
+        except Exception as error:  # of what it names
+            entry = permit.entry
+            self._tally.opened -= 1
+            self._failed(entry, error, now)
+            if entry.state is GONE and not permit.given:
+                self._close(entry, outcome.POOL_CLOSED, now)
+            if entry.permit is not None:
+                entry.permit.info = None  # it was never announced
+            raise
+
     def _born(self, entry: Entry, supply: Supply, what: Description) -> None:
         """A supplied conn has come to life."""
         entry.ttl = supply.lifetime(self._rng)
@@ -109,21 +128,18 @@ class Life(Care):
 
     def _more_of(self, supply: Supply, now: float) -> None:
         """A supply has one conn more: who hoped for it may hope for other things now."""
-        self._recheck(supply, (self._listings[supply.resource],), now)
+        self._recheck(supply, (supply.listing,), now)
         self._ask_starved()  # nobody may need the new one here
         self._ask_for_more(supply)  # while openings failed, one was tried at a time
         self._grant_openings(now)
 
-    def _take_back(self, permit: Permit, now: float) -> None:
-        if now >= self.due:
-            self.tick(now)  # or what has come might be given to one whose time is over
-        self._settle(permit, now)
-
-    def _begin(self, entry: Entry, what: Description, rest: float, now: float) -> None:
+    def _begin(
+        self, entry: Entry, group: Group, what: Description, rest: float, now: float
+    ) -> None:
         if entry.state is REVIVING:
             self._tally.revived += 1
-        self._renew(entry, what, rest, now)
-        self._regroup(entry, what, now)
+        self._regroup(entry, group, what, now)
+        self._renew(entry, rest, now)
         self._blame(entry, None, now)  # it is well again: what went wrong explains nothing any more
         self._plan_ping(entry, now)
         self._move(entry, COOLING if rest else READY)
@@ -131,33 +147,32 @@ class Life(Care):
             self._serve(entry, now)
         self._rearm(entry, now)
 
-    def _renew(self, entry: Entry, what: Description, rest: float, now: float) -> None:
+    def _renew(self, entry: Entry, rest: float, now: float) -> None:
         """It is as good as new: what it did before counts no more."""
         entry.lives += 1
         entry.last_init, entry.last_call = now, None
         entry.rest_until = now + rest if rest else now
         entry.broken, entry.reason = False, ""
         self._set_ttl(entry, now)
-        entry.learn(what)
 
-    def _regroup(self, entry: Entry, what: Description, now: float) -> None:
+    def _regroup(self, entry: Entry, group: Group, what: Description, now: float) -> None:
         """List the conn under what it names now; what it named before may have changed."""
-        group = entry.group
-        if group is not None and entry.id in group.members:
-            if group.methods == what.methods and group.resource == what.resource:
-                entry.set_capacity(what.capacity)
+        before = entry.group
+        if before is not None and entry.id in before.members:
+            if before is not group:
+                self._directory.strike(entry)
+                entry.learn(what)
+                self._directory.enlist(entry, group, what)
+                self._directory.drop(before)
+                self._recheck(entry, before.listings, now)
                 return
-            self._directory.transfer(entry, what)
-            self._recheck(entry, group.listings, now)
-        else:
-            self._directory.enlist(entry, what)
-
-    def _set_ttl(self, entry: Entry, now: float) -> None:
-        if entry.ttl is None or entry.last_init is None:
-            entry.expires = math.inf
-        else:
-            entry.expires = entry.last_init + entry.ttl
-            self._arm(entry, entry.expires)
+            group.askable -= entry.askable
+            entry.learn(what)
+            group.askable += entry.askable
+            entry.set_capacity(what.capacity)
+            return
+        entry.learn(what)
+        self._directory.enlist(entry, group, what)
 
     def open_failed(self, permit: Permit, error: BaseException, now: float) -> None:
         """The conn could not be opened: forget it, or try again when its time comes."""
@@ -166,6 +181,9 @@ class Life(Care):
         if permit.given_up:
             self._grant_openings(now)
             return
+        self._failed(entry, error, now)
+
+    def _failed(self, entry: Entry, error: BaseException, now: float) -> None:
         self._tally.open_failed += 1
         if entry.state is OPENING and entry.supply is not None:
             self._stillborn(entry, entry.supply, error, now)
@@ -180,7 +198,7 @@ class Life(Care):
 
     def _stillborn(self, entry: Entry, supply: Supply, error: BaseException, now: float) -> None:
         """A supply could not open a conn: when it tries again, or that it never will."""
-        listing = self._listings[supply.resource]
+        listing = supply.listing
         listing.last_error = error
         self._note(supply.resource, error, now)
         supply.failed(error, bool(listing.line), now, self.options.backoff, self._rng)
@@ -237,7 +255,7 @@ class Life(Care):
             if entry.checkouts or any(stat.answers for stat in (entry.stats or {}).values()):
                 supply.young = 0
             else:
-                waiting = bool(self._listings[supply.resource].line)
+                waiting = bool(supply.listing.line)
                 supply.died_young(
                     entry.last_init, entry.id, self._last_id, waiting, now, self.options.backoff,
                     self._rng,
@@ -277,6 +295,7 @@ class Life(Care):
         """Take the conn off the lists for good; those who waited for it look elsewhere."""
         assert entry.group is not None
         self._directory.strike(entry)
+        self._directory.drop(entry.group)
         if entry.supply is not None:
             entry.supply.leaving += 1
             self._ask_for_more(entry.supply)
@@ -369,27 +388,3 @@ class Life(Care):
         elif entry.state is REVIVING and entry.permit is None and not entry.open:
             self._onward(entry, now)
         self._rearm(entry, now)
-
-    def _rearm(self, entry: Entry, now: float) -> None:
-        """Set the alarm for what is next in the life of `entry`."""
-        due = next_alarm(entry, now)
-        if due < math.inf:
-            self._arm(entry, due)
-
-    def _rest(self, entry: Entry, seconds: float, now: float) -> None:
-        """Let a live conn rest: nothing new is given to it before `now + seconds`."""
-        if entry.state not in LIVE or seconds <= 0:
-            return
-        self._tally.rests += 1
-        entry.rest_until = max(entry.rest_until, now + seconds)
-        if entry.state is READY:
-            self._move(entry, COOLING)
-        self._arm(entry, entry.rest_until)
-
-    def _move(self, entry: Entry, state: State) -> None:
-        """Move, and keep count of what is alive."""
-        change = (state in LIVE) - (entry.state in LIVE)
-        move(entry, state)
-        if change:
-            self.live += change
-            self._directory.tally(entry, change)

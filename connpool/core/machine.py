@@ -89,7 +89,7 @@ class Core(Straight):
         shown._now = now
         due, self.due, self.shielded = self.due, NEVER, who
         try:
-            return filter(shown)
+            return True if filter(shown) else False  # noqa: SIM210 - its truth, behind the shield
         finally:
             self.due, self.shielded = due, None
 
@@ -145,17 +145,26 @@ class Core(Straight):
 
     def _pick(self, called: Roll, method: Hashable, by: Any, now: float) -> Entry:
         """One of the live conns, by a key, by least_wait, or as a function of the user's says."""
-        offer, roll, stuck = called.offer, called.entries, called.stuck
+        offer, roll = called.offer, called.entries
         if isinstance(by, sticky):
-            found = stuck.get(by.key)
-            if found is None:
-                if len(stuck) >= MOST_STUCK:
-                    stuck.clear()
-                found = stuck[by.key] = self._route(by, roll, method, offer, now)
-            return found
+            return self._stuck(called, method, by, now)
         if by in COMPARING:
             roll = list(some(roll, WINDOW, self._rng))
         return self._route(by, roll, method, offer, now)
+
+    def _stuck(self, called: Roll, method: Hashable, by: sticky, now: float) -> Entry:
+        """Where a key went, or goes from now on.  One that raises, or meets one that does, is not
+        remembered, and goes to the same conn all the same."""
+        offer, roll, stuck = called.offer, called.entries, called.stuck
+        try:
+            found = stuck.get(by.key)
+        except Exception:
+            return self._route(by, roll, method, offer, now)
+        if found is None:
+            if len(stuck) >= MOST_STUCK:
+                stuck.clear()
+            found = stuck[by.key] = self._route(by, roll, method, offer, now)
+        return found
 
     def _refuse_route(
         self, resource: Hashable, method: Hashable, filter: Any, now: float
@@ -163,7 +172,10 @@ class Core(Straight):
         if self.closed:
             return PoolClosed(f"pool {self.name!r} is closed", pool=self.name)
         ticket = Ticket(resource, method, filter, arrived=now, deadline=now)
-        return refusal(self._listings.get(resource), ticket, self.name, now)
+        error: PoolError = self._shielded(
+            refusal, self._listings.get(resource), ticket, self.name, now
+        )
+        return error
 
     # -- beside it -----------------------------------------------------------------------------
 

@@ -210,7 +210,7 @@ class Openings(Desk):
 
     def _conceive(self, supply: Supply, now: float) -> None:
         """Begin to open one more conn of a supply, if it wants one and there is room."""
-        listing = self._listings.get(supply.resource)
+        listing = supply.listing
         self._starved.pop(supply, None)  # it is asked now
         if listing is None or listing.supply is not supply or self.closed:
             return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from operator import index
 from types import EllipsisType
 from typing import Any, Literal
 
@@ -31,8 +32,10 @@ def check_ttl(ttl: Any) -> float | None:
 
 def check_revive(revive: Any) -> Revive:
     """False, True or "force"."""
-    if isinstance(revive, bool) or revive == "force":
-        return revive  # type: ignore[no-any-return]
+    if isinstance(revive, bool):
+        return revive
+    if isinstance(revive, str) and str.__eq__(revive, "force"):
+        return "force"
     kind = ValueError if isinstance(revive, str) else TypeError
     raise kind(f'revive: expected False, True or "force", got {show(revive)}')
 
@@ -68,9 +71,10 @@ def check_limit(value: Any, what: str, *, least: int = 1) -> int | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{what}: expected a whole number or None, got {show(value)}")
-    if value < least:
+    number = index(value)  # of a subclass its own arithmetic is not asked
+    if number < least:
         raise ValueError(f"{what}: expected a whole number from {least} up, got {show(value)}")
-    return value
+    return number
 
 
 def check_changes(changes: Any) -> dict[str, Any]:
@@ -78,6 +82,26 @@ def check_changes(changes: Any) -> dict[str, Any]:
     if not isinstance(changes, dict):
         raise TypeError(f"update: expected fn to return a dict of changes, got {show(changes)}")
     return changes
+
+
+def check_size(value: Any, what: str, least: int) -> int:
+    """A limit that there must be."""
+    number = check_limit(value, what, least=least)
+    if number is None:
+        raise TypeError(f"{what}: expected a whole number from {least} up, got None")
+    return number
+
+
+def _max_size(value: Any) -> int | None:
+    return check_limit(value, "max_size")
+
+
+def _max_waiting(value: Any) -> int | None:
+    return check_limit(value, "max_waiting", least=0)
+
+
+def _max_connecting(value: Any) -> int:
+    return check_size(value, "max_connecting", 1)
 
 
 def _connect_timeout(value: Any) -> float:
@@ -94,17 +118,13 @@ class Options:
 
     name: str
     timeout: float = attrs.field(default=30.0, converter=check_timeout)
-    max_size: int | None = None
-    max_waiting: int | None = None
-    max_connecting: int = 2
+    max_size: int | None = attrs.field(default=None, converter=_max_size)
+    max_waiting: int | None = attrs.field(default=None, converter=_max_waiting)
+    max_connecting: int = attrs.field(default=2, converter=_max_connecting)
     connect_timeout: float = attrs.field(default=10.0, converter=_connect_timeout)
     check_after: float = attrs.field(default=0.5, converter=_check_after)
     backoff: Backoff = attrs.field(factory=Backoff)
 
     def __attrs_post_init__(self) -> None:
-        check_limit(self.max_size, "max_size")
-        check_limit(self.max_waiting, "max_waiting", least=0)
-        if check_limit(self.max_connecting, "max_connecting") is None:
-            raise TypeError("max_connecting: expected a whole number from 1 up, got None")
         if not isinstance(self.backoff, Backoff):
             raise TypeError(f"backoff: expected a Backoff, got {show(self.backoff)}")

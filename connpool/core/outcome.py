@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from ..conn import Reply, seconds
+from ..conn import Reply, asked, seconds
 from ..errors import Busy, CallError, Closed, PoolError, show
 
 # Why a conn was given up: the words of on_disconnect, stats and report.
@@ -61,11 +61,22 @@ class Outcome:
 def of_reply(reply: Reply[Any]) -> Outcome:
     """What a `Reply` says."""
     rest, wrong = _rest(reply.cooldown, "cooldown of a Reply")
-    return Outcome(end=DONE if reply.closed else None, rest=rest, error=wrong)
+    wrong = wrong or _unclear(reply.closed, "closed of a Reply")
+    return Outcome(end=DONE if reply.closed is True else None, rest=rest, error=wrong)
 
 
 def of_error(error: BaseException, survives_cancel: Any) -> Outcome:
-    """What it says of a conn that its call raised `error`."""
+    """What it says of a conn that its call raised `error`.
+
+    One that raises when it is looked at says nothing: what it raises is the caller's.
+    """
+    try:
+        return _of_error(error, survives_cancel)
+    except Exception as wrong:
+        return Outcome(end=None if issubclass(type(error), Exception) else INTERRUPTED, error=wrong)
+
+
+def _of_error(error: BaseException, survives_cancel: Any) -> Outcome:
     if isinstance(error, Closed):
         return Outcome(end=CLOSED, moves=True)
     if isinstance(error, Busy):
@@ -73,7 +84,8 @@ def of_error(error: BaseException, survives_cancel: Any) -> Outcome:
         return Outcome(rest=rest, moves=wrong is None, refused=wrong is None, error=wrong)
     if isinstance(error, CallError):
         rest, wrong = _rest(error.cooldown, "cooldown of a CallError")
-        return Outcome(end=DEAD if error.closed else None, rest=rest, error=wrong or error)
+        told = wrong or _unclear(error.closed, "closed of a CallError") or error
+        return Outcome(end=DEAD if error.closed is True else None, rest=rest, error=told)
     if isinstance(error, PoolError):
         # A conn that itself uses a pool: PoolTimeout is an OSError, but not of this conn's peer.
         return Outcome(error=error)
@@ -82,6 +94,11 @@ def of_error(error: BaseException, survives_cancel: Any) -> Outcome:
     if isinstance(error, Exception) or survives_cancel is True:
         return Outcome(error=error)
     return Outcome(end=INTERRUPTED, error=error)
+
+
+def survives(conn: Any) -> bool:
+    """Whether a conn says that it survives a call that is cut short."""
+    return asked(conn, "survives_cancel", False) is True
 
 
 def of_check(error: BaseException) -> Outcome:
@@ -133,8 +150,15 @@ def _rest(value: Any, what: str) -> tuple[float, Exception | None]:
     """The seconds of rest, or the error that says why they make no sense."""
     try:
         return seconds(value, what), None
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # by what it is, or by what it does when it is looked at
         return 0.0, error
+
+
+def _unclear(closed: Any, what: str) -> Exception | None:
+    """The error that says why it cannot be told whether a conn is closed, if so."""
+    if closed is True or closed is False:
+        return None
+    return TypeError(f"{what}: expected True or False, got {show(closed)}")
 
 
 def first_rest(value: Any) -> float:

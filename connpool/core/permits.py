@@ -67,3 +67,4 @@ class Forsaken:
 
     info: Any
     where: Any
+    stays: bool = False  # only a place of it was lost, and it is well as far as the others know

@@ -48,16 +48,21 @@ def refusal(listing: Listing | None, ticket: Ticket, pool: str, now: float) -> P
         methods = _methods(offers[ANY], states)
         error = MethodError(
             f"pool {pool!r}: of {known} open to {show(ticket.resource)} no conn has the "
-            f"method {show(ticket.method)}; they have {', '.join(sorted(map(show, methods)))}",
+            f"method {show(ticket.method)}; they have {', '.join(sorted(methods))}",
             **asked,
             method=ticket.method,
-            methods=tuple(methods),
+            methods=tuple(methods.values()),
         )
     else:
         error = ResourceError(f"pool {pool!r} has no open conn to {show(ticket.resource)}", **asked)
-    last = listing.last_error if listing is not None else None
-    error.__cause__ = last or ticket.cause
+    error.__cause__ = cause(listing, ticket)
     return error
+
+
+def cause(listing: Listing | None, ticket: Ticket) -> BaseException | None:
+    """What went wrong last; an error of the user's is not asked whether it is true."""
+    last = listing.last_error if listing is not None else None
+    return ticket.cause if last is None else last
 
 
 def _states(ticket: Ticket, now: float) -> frozenset[State]:
@@ -75,9 +80,10 @@ def _count(offer: Offer | None, states: frozenset[State]) -> int:
     return sum(entry.state in states for entry in offer.members())
 
 
-def _methods(offer: Offer, states: frozenset[State]) -> set[Any]:
+def _methods(offer: Offer, states: frozenset[State]) -> dict[str, Any]:
+    """The methods of those, by how they are shown: to compare them would be the user's code."""
     return {
-        method
+        show(method): method
         for group in offer.groups
         if any(entry.state in states for entry in group.members.values())
         for method in group.methods

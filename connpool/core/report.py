@@ -64,7 +64,7 @@ def _entry(
     entry: Entry, now: float, name_of: NameOf, trace_of: TraceOf | None, margin: str
 ) -> Iterator[str]:
     text = f"conn {entry.id}: {entry.state.value}, {entry.in_use} of {entry.capacity} in use"
-    holders = entry.owners
+    holders = entry.holders
     if holders:
         what = ", checked out by" if entry.whole else " by"
         names = ", ".join(name_of(holder) for holder in holders)
@@ -82,7 +82,7 @@ def _entry(
 def _waiting(listing: Listing, now: float) -> Iterator[str]:
     for need in listing.line:
         longest = now - need.tickets[0].arrived
-        what = f"method {show(need.method)}" + (" with a filter" if need.filter else "")
+        what = f"method {show(need.method)}" + ("" if need.filter is None else " with a filter")
         what += ", the whole conn" if need.whole else ""
         yield f"{need.size} wait for {what}, the first for {longest:.2f} s"
 
@@ -134,7 +134,7 @@ def _advice(core: Book, now: float, name_of: NameOf) -> str:
     some = list(islice(listing.members(), GLIMPSE))
     oldest = min((e for e in some if e.in_use), key=lambda e: e.since, default=None)
     if oldest is not None and now - oldest.since >= LONG:
-        names = ", ".join(name_of(holder) for holder in oldest.owners)
+        names = ", ".join(name_of(holder) for holder in oldest.holders)
         return f"conn {oldest.id} has been in use for {now - oldest.since:.0f} s: look at {names}"
     return f"{show(listing.resource)}: {_cure(listing, some)}"
 

@@ -9,6 +9,7 @@ Invariant: attempts are bounded in number per second whatever a conn advises, an
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -50,7 +51,8 @@ class Backoff:
         except OverflowError:
             wait = self.most
         # Whatever the settings are: the second attempt in a row is not made at once.
-        return max(wait * (1 + self.jitter * (2 * rng() - 1)), min(SHORTEST, floor(attempt)))
+        wait = max(wait * (1 + self.jitter * (2 * rng() - 1)), min(SHORTEST, floor(attempt)))
+        return min(wait, sys.float_info.max)  # inf would say: never
 
 
 def floor(attempt: int) -> float:
@@ -79,10 +81,10 @@ def advice(error: BaseException | None) -> float | None:
 
     Advice that makes no sense is no advice.
     """
-    wanted = error.retry_after if isinstance(error, InitError) else None
     try:
+        wanted = error.retry_after if isinstance(error, InitError) else None
         return None if wanted is None else seconds(wanted, "retry_after", infinite=True)
-    except (TypeError, ValueError):
+    except Exception:  # whatever comes of looking at it
         return None
 
 

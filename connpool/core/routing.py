@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import attrs
 
+from ..conn import hashable
 from ..errors import show
 from .entry import READY, Entry
 
@@ -135,7 +136,9 @@ def check_by(by: Any) -> None:
         if by not in STRATEGIES:
             names = ", ".join(sorted(STRATEGIES))
             raise ValueError(f"by: expected one of {names}, sticky(key) or a function, got {by!r}")
-    elif not isinstance(by, sticky) and not callable(by):
+    elif isinstance(by, sticky):
+        hashable(by.key, "by: sticky(key)")
+    elif not callable(by):
         raise TypeError(f"by: expected a name, sticky(key) or a function, got {show(by)}")
 
 
@@ -154,7 +157,7 @@ def choose(
     if isinstance(by, sticky):
         return _rendezvous(by.key, candidates)
     shown = [views(entry) for entry in candidates]
-    picked = by(shown)
+    picked = by(list(shown))  # its own to sort
     for entry, view in zip(candidates, shown, strict=True):
         if view is picked:
             return entry

@@ -56,8 +56,8 @@ class Straight(Leasing):
     def put_back(self, entry: Entry, method: Hashable, started: float, now: float) -> bool:
         """A call was answered, which is counted; False: its conn has still to be `returned`."""
         try:
-            stat = entry.stats[method]  # type: ignore[index]  # None is one of the two exceptions
-        except (KeyError, TypeError):
+            stat = entry.stats[method]  # type: ignore[index]  # None is one of the exceptions
+        except Exception:  # None is no table, and a method may raise whatever it likes
             stat = entry.stat(method)
         stat.answers += 1
         spent = stat.spent
@@ -114,6 +114,6 @@ class Straight(Leasing):
                     entry = roll.stuck[by.key]
                     return None if entry.whole else entry.conn
                 return GLANCES[by](roll, self._rng, self.leasing)
-            except (LookupError, TypeError, ZeroDivisionError):
+            except Exception:  # no conn, no strategy, or a key that raises: `route` says which
                 return None
         return None

@@ -14,9 +14,9 @@ from typing import Any
 
 import attrs
 
-from ..conn import seconds
+from ..conn import has, hashable, seconds
 from ..errors import show
-from .options import check_limit, check_revive, check_ttl
+from .options import check_revive, check_size, check_ttl
 from .revive import Backoff, advice, after_failure
 from .where import Test, Where
 
@@ -31,6 +31,10 @@ SPREAD = 0.25
 # A conn that dies sooner than this many seconds after its birth, and has answered nothing, counts
 # like one that could not be opened: or a server that accepts and hangs up would be called all day.
 YOUNG = 1.0
+
+
+def _key(value: Any) -> Hashable:
+    return hashable(value, "resource")
 
 
 def _ttl(value: Any) -> float | None:
@@ -65,7 +69,7 @@ class Supply:
     other; conns numbered up to `litter` were there when the last of them died.
     """
 
-    resource: Hashable
+    resource: Hashable = attrs.field(converter=_key)
     factory: Callable[[], Any]
     setup: tuple[tuple[Any, ...], dict[str, Any]] | None = None
     extra: Any = None
@@ -89,6 +93,7 @@ class Supply:
     litter: int = 0
     over: BaseException | None = None
     withdrawn: bool = False
+    listing: Any = None  # where it is; not looked up by the user's key, which may have changed
     queued: bool = False  # stands in the queue for a slot
     methods: frozenset[Hashable] | None = None  # of the last one opened, None before that
 
@@ -106,9 +111,10 @@ class Supply:
 
     def resize(self, min_size: Any, max_size: Any) -> None:
         """Set both sizes, or raise and change nothing."""
-        for what, value, least in (("min_size", min_size, 0), ("max_size", max_size, 1)):
-            if check_limit(value, what, least=least) is None:
-                raise TypeError(f"{what}: expected a whole number from {least} up, got None")
+        min_size, max_size = (
+            check_size(min_size, "min_size", 0),
+            check_size(max_size, "max_size", 1),
+        )
         if min_size > max_size:
             raise ValueError(f"min_size: expected at most max_size, {max_size}, got {min_size}")
         self.min_size, self.max_size = min_size, max_size
@@ -119,7 +125,7 @@ class Supply:
         filter that is given as data."""
         if isinstance(filter, Where) and not filter.passes(self.extra):
             return False
-        return self.hopeful and (any_method or self.methods is None or method in self.methods)
+        return self.hopeful and (any_method or self.methods is None or has(self.methods, method))
 
     @property
     def has_room(self) -> bool:

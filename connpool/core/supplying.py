@@ -44,7 +44,7 @@ class Supplying(Life):
                 f"pool {self.name!r} has a supply for {show(supply.resource)} already: resize it, "
                 "or withdraw it first"
             )
-        listing.supply = supply
+        listing.supply, supply.listing = supply, listing
         self._last_supply -= 1
         supply.id = self._last_supply  # below zero: entries and supplies share one clockwork
         self._ask_for_more(supply)
@@ -95,7 +95,7 @@ class Supplying(Life):
         self.tick(now)
         supply = self.supply_of(resource)
         supply.withdrawn = True
-        listing = self._listings[resource]
+        listing: Listing = supply.listing
         listing.supply = None
         for entry in self._supplied(supply):
             self._dismiss(entry, now)
@@ -109,7 +109,7 @@ class Supplying(Life):
         for supply in self.supplies():
             supply.withdrawn = True
             self._alarms.clear(supply)
-            listing = self._listings[supply.resource]
+            listing: Listing = supply.listing
             listing.supply = None
             self._directory.forget(listing)
         self._set_due()

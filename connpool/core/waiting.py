@@ -60,7 +60,8 @@ class Ticket:
 
     `deadline` is an instant, inf for none; `place` is the caller's place in the order of arrival,
     which a moved call keeps.  `waiter` is the driver's, what its caller waits on: the core never
-    looks at it.
+    looks at it.  Once `standing` says that the waiting is over, `entry` or `error` says how: it is
+    set last, for a thread may look at it outside a turn.
     """
 
     # Written by hand: one is made for each caller that waits, and attrs would set every default.
@@ -259,11 +260,26 @@ class Line:
 
     def close(self, need: Need) -> None:
         """Nobody has this need any more."""
-        del self.needs[need.key]
+        try:
+            found = self.needs.pop(need.key, None)
+        except Exception:
+            found = None
+        if found is not need:
+            self._rekey(need, found)
         if self.sieve is not None and self.sieve.remove(need):
             self.sieve = None
         if not self.needs:
             self._heap = None
+
+    def _rekey(self, gone: Need, found: Need | None) -> None:
+        """The method of a need has changed its hash, or raises by now: from here on nobody joins
+        the needs there are, which are known by themselves."""
+        left = [need for need in self.needs.values() if need is not gone]
+        left += [] if found is None else [found]
+        self.needs.clear()  # in place: groups hold it
+        for need in left:
+            need.key = (id(need), 0, False)
+            self.needs[need.key] = need
 
     # -- the order of the needs ----------------------------------------------------------------
 
@@ -334,57 +350,6 @@ def suited(lines: Sequence[Line], extra: Any) -> Generator[Need, None, None]:
         return in_order(lines)
     found = [need for line in lines for need in line.fitting(extra)]
     return (need for need in sorted(found, key=lambda need: need.tickets[0].order))
-
-
-class Deadlines:
-    """When the patience of those in line ends.
-
-    Callers with one timeout queue in the order of their deadlines, so a queue holds them; only who
-    is less patient than those before goes into the heap.  Who is served leaves both lazily: a
-    ticket counts only while it is queued.
-    """
-
-    __slots__ = ("_heap", "_queue", "due")
-
-    def __init__(self) -> None:
-        self._queue: deque[Ticket] = deque()
-        self._heap: list[tuple[float, int, Ticket]] = []
-        self.due = math.inf  # nobody's patience ends before
-
-    def add(self, ticket: Ticket, number: int, waiting: int) -> None:
-        """`ticket` has queued; `number` is unique, `waiting` how many are in line."""
-        deadline, queue = ticket.deadline, self._queue
-        while queue and queue[0].standing is not QUEUED:
-            queue.popleft()
-        if not queue or deadline >= queue[-1].deadline:
-            queue.append(ticket)
-        else:
-            heapq.heappush(self._heap, (deadline, number, ticket))
-        if deadline < self.due:
-            self.due = deadline
-        if len(queue) + len(self._heap) > 2 * waiting + SLACK:
-            self._tidy()
-
-    def pop(self, now: float) -> Ticket | None:
-        """A queued ticket whose deadline has come, or None."""
-        heap, queue = self._heap, self._queue
-        while queue and (queue[0].standing is not QUEUED or queue[0].deadline <= now):
-            ticket = queue.popleft()
-            if ticket.standing is QUEUED:
-                return ticket
-        while heap and (heap[0][2].standing is not QUEUED or heap[0][0] <= now):
-            ticket = heapq.heappop(heap)[2]
-            if ticket.standing is QUEUED:
-                return ticket
-        first = queue[0].deadline if queue else math.inf
-        self.due = min(first, heap[0][0]) if heap else first
-        return None
-
-    def _tidy(self) -> None:
-        """Drop those who have left from the middle."""
-        self._queue = deque(ticket for ticket in self._queue if ticket.standing is QUEUED)
-        self._heap = [item for item in self._heap if item[2].standing is QUEUED]
-        heapq.heapify(self._heap)
 
 
 @attrs.define(eq=False)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import gc
 import inspect
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
 
 from connpool import Closed, IdError, PoolClosed, PoolTimeout, ResourceError
 
-from .worlds import PoolFace, World, scenario
+from .worlds import PoolFace, World, run_through, scenario
 
 # -- leases that are lost ------------------------------------------------------------------------
 
@@ -89,28 +90,153 @@ async def test_a_collected_lease_of_a_supply(world: World) -> None:
     assert works.made[0].closes == 1
 
 
+async def lose(pool: PoolFace, world: World, *args: Any, **kwargs: Any) -> None:
+    """Begin a checkout that ends up in a ring, as with an error that refers to itself."""
+    ring: list[Any] = [await take(pool, world, *args, **kwargs)]
+    ring.append(ring)
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """Nothing is collected that lies in a ring, unless somebody asks for it."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collection")
 @pytest.mark.parametrize("shared", [False, True])
 @scenario
 async def test_the_holder_is_gone(world: World, shared: bool) -> None:
-    """Its thread has ended, or its task, and something still refers to the lease: the first one
-    that waits gets the conn, made anew, within a second."""
+    """Its thread has ended, or its task, and nobody can end the lease: the first one that waits is
+    served within a second, by the conn, made anew, or by the place of one who shared it."""
     pool = await world.pool()
     conn = world.conn("line", capacity=2 if shared else 1)
     await pool.put(conn, revive=True)
-    handles = [world.start(take, pool, world, "line", shared=shared) for _ in range(1 + shared)]
-    for handle in handles:
-        await handle.result()
-        await world.gone(handle)
+    for _ in range(1 + shared):
+        await world.gone(world.start(lose, pool, world, "line", shared=shared))
     waiting = await world.queued(pool, "line", "say", "served")
     with told_of_a_loss() as told:
         await world.advance(1)
         assert await waiting.result() == "served"
-    assert {w.filename for w in told} == {__file__}
-    assert (conn.closes, conn.opened) == (1, 1)
-    for handle in handles:  # that they are ended after all changes nothing
-        await world.held(await handle.result()).__aexit__(None, None, None)
+    assert [w.filename for w in told] == [__file__] * (1 + shared)
+    assert (conn.closes, conn.opened) == ((0, 0) if shared else (1, 1))
     assert pool.stats().now.in_use == 0
-    assert await pool.call("line", "say", "still") == "still"
+
+
+class Dying(threading.Thread):
+    """A thread that keeps its error."""
+
+    def __init__(self, die: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        super().__init__()
+        self.die = die
+
+    def run(self) -> None:
+        try:
+            run_through(self.die())
+        except KeyError as error:
+            self.error = error
+
+
+async def die_elsewhere(world: World, die: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """In a thread, or a task of trio; those keep no errors."""
+    if world.name == "trio":
+        await world.gone(world.start(die))
+    else:
+        thread = Dying(die)
+        thread.start()
+        thread.join()
+
+
+async def die_in_a_task(die: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """A task of asyncio keeps its error."""
+    (task,), _ = await asyncio.wait([asyncio.ensure_future(die())])
+    assert isinstance(task.exception(), KeyError)
+
+
+@pytest.mark.usefixtures("no_collection")
+@scenario
+async def test_who_dies_with_an_error_that_refers_to_his_lease(world: World) -> None:
+    """The pool knows the thread or task, that one its error, and the error by its traceback the
+    lease: once nobody but the pool cares for them, the lease is lost all the same."""
+    pool = await world.pool()
+    conn = world.conn("line")
+    await pool.put(conn, revive=True)
+
+    async def die() -> None:
+        lease = await take(pool, world, "line")
+        raise KeyError(lease)
+
+    await (die_in_a_task(die) if world.name == "asyncio" else die_elsewhere(world, die))
+    waiting = await world.queued(pool, "line", "say", "served")
+    with told_of_a_loss():
+        await world.advance(1)
+        assert await waiting.result() == "served"
+
+
+@scenario
+async def test_a_checkout_outlives_who_began_it(world: World) -> None:
+    """As in a fixture: begun in one thread or task that is gone, used and ended in another, while
+    others wait; nobody takes it away, whatever the collector does."""
+    pool = await world.pool(timeout=None)
+    conn = world.conn("line", reset=[None])
+    await pool.put(conn)
+    handle = world.start(take, pool, world, "line")
+    await world.gone(handle)
+    lease = await handle.result()
+    waiting = await world.queued(pool, "line", "say", "served")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):
+            await world.advance(1)
+            gc.collect()
+    assert (lease.conn, conn.closes, waiting.done) == (conn, 0, False)
+    assert "which has ended for 3.00 s" in pool.report(trace=True)
+    await world.held(lease).__aexit__(None, None, None)
+    assert await waiting.result() == "served"
+    assert (conn.resets, conn.closes, pool.stats().since_start.lost) == (1, 0, 0)
+
+
+@scenario
+async def test_a_shared_checkout_outlives_who_began_it_and_called_too(world: World) -> None:
+    """A call on the same conn, made meanwhile by the one who is gone, is not taken for it."""
+    pool = await world.pool()
+    conn = world.conn("line", capacity=2)
+    await pool.put(conn)
+
+    async def begin() -> Any:
+        lease = await take(pool, world, "line", shared=True)
+        await pool.call("line", "say")
+        return lease
+
+    handle = world.start(begin)
+    await world.gone(handle)
+    assert pool.stats().now.in_use == 1
+    await world.held(await handle.result()).__aexit__(None, None, None)
+    assert pool.stats().now.in_use == 0
+    await world.hold(None, pool, "line", timeout=0)
+
+
+@scenario
+async def test_a_lost_place_is_told_by_the_line_of_who_lost_it(world: World) -> None:
+    """Others share the conn, from other lines: they keep it, and their place."""
+    pool = await world.pool(name="demo")
+    conn = world.conn("line", capacity=3)
+    id = await pool.put(conn)
+    lost = pool.bare.checkout("line", shared=True)
+    line = inspect.currentframe().f_lineno - 1  # type: ignore[union-attr]
+    await world.held(lost).__aenter__()
+    async with world.lease(pool, "line", shared=True) as held:
+        with told_of_a_loss() as told:
+            del lost
+            gc.collect()
+            assert pool.stats().now.in_use == 1
+        assert [(w.filename, w.lineno) for w in told] == [(__file__, line)]
+        message = f"pool 'demo': conn {id} to 'line' was checked out here and never given back; "
+        assert str(told[0].message) == message + "its place is taken back"
+        assert (held, conn.closes) == (conn, 0)
+    assert pool.stats().now.in_use == 0
+    assert pool.stats().since_start.lost == 1
 
 
 @scenario

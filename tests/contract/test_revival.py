@@ -421,3 +421,26 @@ async def test_sweep_says_when_something_is_due(world: World) -> None:
     assert await pool.sweep() == 4.0
     await world.advance(1)
     assert await pool.sweep() == 3.0
+
+
+@scenario
+async def test_a_conn_of_no_use_is_closed_before_anything_else_is_done_with_it(
+    world: World,
+) -> None:
+    """Its init went well, and what it says of its methods makes no sense: it is neither opened
+    again nor handed over before its close has ended."""
+    pool = await world.pool(backoff=Backoff(first=0, jitter=0))
+    hang = world.hang()
+    conn = world.conn("line", [OSError("torn")], close=[None, hang])
+    id = await pool.put(conn, revive=True)
+    conn.offers = None
+    with pytest.raises(OSError, match="torn"):
+        await pool.call("line", "say")
+    await world.until(lambda: hang.inside)
+    popping = world.start(pool.pop, id)
+    await world.until(lambda: pool.stats().now.draining)
+    assert (popping.done, conn.opened) == (False, 1)
+    hang.release()
+    assert await popping.result() is conn
+    assert (conn.opened, conn.closes) == (1, 2)
+    world.loose(conn)  # it was handed over closed

@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from contextlib import closing
 
+from connpool.conn import has
 from connpool.core import Core, Entry, Standing, State, Supply, Ticket, Where, Work
 from connpool.core.candidates import Group, Listing, lendable
 from connpool.core.entry import HOPEFUL, LIVE
@@ -51,7 +52,8 @@ def may_be_lent(entry: Entry, now: float) -> bool:
 def _entry(core: Core, entry: Entry, now: float) -> None:
     assert entry.in_use >= 0
     assert entry.state is not State.GONE
-    assert entry.users is None or len(entry.users) == entry.in_use
+    taken = min(entry.in_use, 1) if entry.whole else entry.in_use
+    assert entry.users is None or len(entry.users) == taken
     assert entry.users is not None or entry.in_use <= 1
     if entry.whole:
         assert entry.in_use == entry.capacity
@@ -69,13 +71,13 @@ def _entry(core: Core, entry: Entry, now: float) -> None:
         assert entry.state is State.OPENING
         return
     assert (entry.id in group.members) == (entry.state in HOPEFUL)
+    assert group.askable == sum(member.askable for member in group.members.values())
+    assert bool(group.offers) == bool(group.members)
     assert group.free.count(entry) == entry.listed
     if may_be_lent(entry, now) and entry.claim is None and entry not in core._unclaimed:
         assert entry.listed
-        for listing in group.listings:
-            for method in (ANY, *group.methods):
-                offer = listing.offers[method]
-                assert offer.free is group.free or group in offer.rotation
+        for offer in group.offers:
+            assert offer.free is group.free or group in offer.rotation
     _alarm(core, entry, now)
 
 
@@ -173,7 +175,8 @@ def _ticket(core: Core, ticket: Ticket, listing: Listing, now: float) -> None:
     assert core.due <= ticket.deadline
     able, supply = _able(core, ticket, listing, now), listing.supply
     hope = supply is not None and supply.may_serve(ticket.method, any_method=ticket.method is ANY)
-    assert able or hope, f"{ticket.method!r} is waited for in vain"
+    sane = isinstance(ticket.method, str) or ticket.method is ANY  # or it may be another by now
+    assert able or hope or not sane, f"{ticket.method!r} is waited for in vain"
     if now < ticket.deadline:
         for entry in able:
             free = entry not in core._unclaimed and _is_for(entry, ticket, now)
@@ -185,7 +188,7 @@ def _able(core: Core, ticket: Ticket, listing: Listing, now: float) -> list[Entr
     return [
         entry
         for entry in listing.members()
-        if (ticket.method is ANY or (entry.group and ticket.method in entry.group.methods))
+        if (ticket.method is ANY or (entry.group and has(entry.group.methods, ticket.method)))
         and _passes(core, ticket, entry, now)
     ]
 

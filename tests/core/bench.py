@@ -129,7 +129,8 @@ class Bench:
 
     def failed(self, permit: Permit, error: BaseException | None = None) -> None:
         """The conn of a permit could not be opened."""
-        self.core.open_failed(permit, error or OSError("refused"), self.now)
+        error = OSError("refused") if error is None else error
+        self.core.open_failed(permit, error, self.now)
         self.look()
 
     def closed(self, permit: Permit) -> None:
@@ -276,11 +277,6 @@ class Bench:
         assert lease.entry is not None
         self.core.forsake(lease.entry, lease.who, where, self.now)
         lease.standing = Standing.OVER
-        self.look()
-
-    def reclaim(self, *gone: Any) -> None:
-        """Those are gone, whatever they hold."""
-        self.core.reclaim(lambda who: who in gone, self.now)
         self.look()
 
     # -- what users do -------------------------------------------------------------------------

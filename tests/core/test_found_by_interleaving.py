@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from connpool.conn import Description
-from connpool.core import State, Work
+from connpool.core import Outcome, Standing, State, Ticket, Work
 from connpool.core.entry import Entry
+from connpool.errors import PoolClosed, PoolTimeout
 from tests.core.bench import Bench
 from tests.core.making import Workshop
 
@@ -97,3 +102,65 @@ def test_what_a_conn_can_is_remembered() -> None:
         checks, lends, resets = (bool(number & bit) for bit in (1, 2, 4))
         entry.learn(Description("a", ("a",), frozenset(), 1, checks, lends, resets))
         assert (entry.checks, entry.lends, entry.resets) == (checks, lends, resets)
+
+
+class Watched(Ticket):
+    """One whose caller looks at it the moment it is said to be over, outside any turn."""
+
+    __slots__ = ("_standing", "known")
+
+    @property
+    def standing(self) -> Standing:
+        return self._standing
+
+    @standing.setter
+    def standing(self, standing: Standing) -> None:
+        self._standing = standing
+        if standing in (Standing.GRANTED, Standing.FAILED):
+            self.known: Any = self.entry or self.error
+
+
+def test_who_looks_at_his_ticket_early_finds_all_he_needs() -> None:
+    """When it says that it was granted the conn is there, when it failed the error: a thread may
+    look in the middle of another one's turn."""
+    bench = Bench()
+    entry = bench.conn()
+    running = bench.ask()
+    late, served, failed = (Watched("a", "m", deadline=due) for due in (1.0, 9.0, 9.0))
+    for ticket in (late, served, failed):
+        bench.submit(ticket)
+    bench.at(1.0)
+    assert isinstance(late.known, PoolTimeout)
+    assert late.known.waiting == 2
+    bench.answer(running)
+    assert served.known is entry
+    bench.close()
+    assert isinstance(failed.known, PoolClosed)
+
+
+class Known:
+    """One who makes calls by another name than he holds conns by; equal to it while he is there."""
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+        self.gone = False
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (not self.gone and other == self.alias)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("way", ["release", "forfeit", "forsake"])
+def test_a_place_held_by_one_who_has_called_on_the_same_conn_comes_back(way: str) -> None:
+    """Of his two names the wrong one was crossed out when the call was over, and he is gone."""
+    bench = Bench()
+    entry = bench.conn(capacity=2)
+    ann = Known("ann")
+    held = bench.lease(who=ann, whole=False)
+    bench.answer(bench.ask(who="ann"))
+    ann.gone = True
+    getattr(bench, way)(held, *((Outcome(),) if way == "forfeit" else ()))
+    assert (entry.in_use, entry.users) == (0, [])
+    getattr(bench, way)(held, *((Outcome(),) if way == "forfeit" else ()))
+    assert entry.in_use == 0

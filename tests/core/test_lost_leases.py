@@ -44,16 +44,40 @@ def test_a_conn_that_is_not_revived_leaves_with_its_lost_lease() -> None:
     assert dict(bench.core.stats(bench.now).since_start.ended) == {"forsaken": 1}
 
 
-def test_a_shared_conn_is_closed_under_those_who_share_it() -> None:
-    """It may be in the middle of something, and their calls end as they may."""
+def test_a_lost_place_of_a_shared_conn_is_for_the_next() -> None:
+    """The conn stays with those who share it; the loss is told with the line of who lost it."""
     bench = Bench()
-    entry = bench.conn(capacity=3, revive=True)
-    shared, called = bench.lease(whole=False), bench.ask()
-    bench.forsake(shared)
-    assert bench.closing().entry is entry
-    assert entry.holders == [called.who]
-    bench.end(called, OSError("torn"))
-    assert not entry.in_use
+    entry = bench.conn(capacity=2, revive=True)
+    shared, called, waiting = bench.lease(whole=False), bench.ask(), bench.ask()
+    entry.where = "line 9"  # of somebody else
+    bench.forsake(shared, where="line 7")
+    (told,) = bench.forsaken
+    assert (told.where, told.stays) == ("line 7", True)
+    assert (entry.state.value, entry.holders) == ("ready", [called.who, waiting.who])
+    assert not bench.permits
+    assert bench.core.stats(bench.now).since_start.lost == 1
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_conn_of_one_place_is_closed_with_its_lost_lease(whole: bool) -> None:
+    """However it was asked for, nobody shared it."""
+    bench = Bench()
+    bench.conn(revive=True)
+    bench.forsake(bench.lease(whole=whole))
+    assert bench.closing().reason == "forsaken"
+    assert not bench.forsaken[0].stays
+
+
+def test_a_conn_that_became_smaller_stays_with_those_who_share_it() -> None:
+    """While there are two of them, one place of one is not lost alone."""
+    bench = Bench()
+    entry = bench.conn(capacity=2, revive=True)
+    first, second = bench.lease(whole=False), bench.lease(whole=False)
+    bench.update(capacity=1)
+    bench.forsake(first)
+    assert (entry.state.value, entry.holders) == ("ready", [second.who])
+    bench.forsake(second)
+    assert bench.closing().reason == "forsaken"
 
 
 def test_a_loss_is_noticed_once() -> None:
@@ -102,32 +126,51 @@ def test_a_conn_that_its_user_has_spoilt_is_revived_at_once(end: str) -> None:
 # -- who is gone -----------------------------------------------------------------------------------
 
 
-def test_what_those_hold_who_are_gone_is_taken_back() -> None:
-    """Whole or shared, a place or several; others keep theirs."""
+def test_those_who_are_gone_are_known_by_their_ghosts() -> None:
+    """Whatever they hold, whole or shared, and once; nothing is taken from them, and their leases
+    end as any."""
     bench = Bench()
-    whole, shared, other = (bench.conn(capacity=3, revive=True) for _ in range(3))
-    whole.where = "line 1"
-    bench.lease(who="ann", filter=lambda info: info.id == whole.id)
-    for who in ("ann", "ann", "bob"):
+    whole, shared, single = bench.conn(capacity=3), bench.conn(capacity=3), bench.conn()
+    held = bench.lease(who="ann", filter=lambda info: info.id == whole.id)
+    kept = bench.lease(who="ann", filter=lambda info: info.id == single.id)
+    for who in ("ann", "bob"):
         bench.lease(who=who, whole=False, filter=lambda info: info.id == shared.id)
-    kept = bench.lease(who="bob", filter=lambda info: info.id == other.id)
-    bench.reclaim("ann")
-    assert [told.where for told in bench.forsaken] == ["line 1", None, None]
-    assert (whole.in_use, shared.holders, other.holders) == (0, ["bob"], ["bob"] * 3)
-    assert bench.core.stats(bench.now).since_start.lost == 3
-    bench.reclaim("ann")
-    assert len(bench.forsaken) == 3
+    assert not bench.core.orphaned(lambda who: None)
+    ghosts = {"ann": Ann()}
+    assert bench.core.orphaned(ghosts.get)
+    bench.look()
+    assert (whole.holders, shared.holders, single.holders) == (["ann"], ["ann", "bob"], ["ann"])
+    known = [whole.user, *whole.holders, shared.holders[0], single.user]
+    assert all(isinstance(who, Ann) for who in known)
+    assert not bench.core.orphaned(lambda who: None if isinstance(who, Ann) else ghosts.get(who))
+    bench.release(held)
     bench.release(kept)
-
-
-def test_where_nobody_is_gone_nothing_is_taken() -> None:
-    """A look changes nothing."""
-    bench = Bench()
-    bench.conn(), bench.conn(capacity=2)
-    held = [bench.lease(), bench.lease(), bench.lease()]
-    bench.reclaim("nobody")
-    assert [granted(lease) for lease in held] == [True, True, False]
+    assert (whole.in_use, shared.in_use, single.in_use) == (0, 2, 0)
+    assert granted(bench.lease(who="ann", filter=lambda info: info.id == whole.id))
     assert not bench.forsaken
+
+
+class Ann:
+    """A ghost."""
+
+    def __eq__(self, other: object) -> bool:
+        return other == "ann" or self is other
+
+    def __hash__(self) -> int:
+        return hash("ann")
+
+
+def test_who_is_gone_leaves_no_error_behind() -> None:
+    """It may refer to what he held, by its traceback; where nobody is gone it is kept."""
+    bench = Bench()
+    bench.conn(revive=True), bench.conn("b")
+    bench.lease("b", who="ann")
+    bench.end(bench.ask(), OSError("torn"))
+    (line,) = [listing for listing in bench.core.listings() if listing.resource == "a"]
+    bench.core.orphaned(lambda who: None)
+    assert line.last_error is not None
+    bench.core.orphaned({"ann": Ann()}.get)
+    assert line.last_error is None
 
 
 # -- when it is looked at --------------------------------------------------------------------------
@@ -173,19 +216,6 @@ def test_who_waits_since_before_the_first_checkout_is_looked_for_too() -> None:
     bench.ask(), bench.ask()
     bench.lease("b")
     assert beat(bench, 3 * LOOKOUT) == 3
-
-
-def test_a_lost_lease_is_found_while_somebody_waits() -> None:
-    """Nobody waits for longer than a second for one who is gone."""
-    bench = Bench()
-    bench.conn(revive=True)
-    bench.lease(who="ann")
-    waiting = bench.ask()
-    bench.at(LOOKOUT)
-    assert bench.looks == 1
-    bench.reclaim("ann")
-    bench.work()
-    assert granted(waiting)
 
 
 # -- supplies --------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ class AuditedWorkshop(Workshop):
     def failed(self, permit: Permit, error: BaseException | None = None) -> None:
         """What a permit allows has failed: an opening, or a check."""
         if permit.work is Work.CHECK:
-            self.checked(permit, error or OSError("torn"))
+            self.checked(permit, OSError("torn") if error is None else error)
         else:
             super().failed(permit, error)
 

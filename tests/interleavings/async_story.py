@@ -33,7 +33,7 @@ class AsyncStory:
         self.supplied = self.chance.random() < 0.5
         self.payloads = 0
         self.told: dict[int, int] = {}
-        self.hoard: list[Any] = []
+        self.heirs = 0
         self.group: anyio.abc.TaskGroup
         self.pool = AsyncPool(
             name="story",
@@ -51,7 +51,9 @@ class AsyncStory:
             (3, self.exclusive),
             (3, self.shared),
             (1, self.nested),
+            (1, self.again),
             (1, self.lose),
+            (1, self.hand_on),
             (1, self.pop),
             (0.3, self.pop_all),
             (1, self.add),
@@ -78,8 +80,9 @@ class AsyncStory:
             async with anyio.create_task_group() as users:
                 for _ in range(self.chance.randint(2, 6)):
                     users.start_soon(self.live)
+            while self.heirs:
+                await anyio.sleep(0.13)
             self.world.calm = True
-            self.hoard.clear()
             if not self.pool._core.closed:
                 with anyio.fail_after(1000):
                     await self.payoff()
@@ -236,13 +239,47 @@ class AsyncStory:
             asked = self.asked() | {"timeout": 0.05}  # two such users may wait for each other
             await self.pool.call(self.resource(), "ask", self.payload(), **asked)
 
-    async def lose(self) -> None:
-        """A checkout that nobody ends: it is dropped, or its task ends, or both at once."""
-        lease: Any = self.pool.checkout(self.resource(), **self.asked())
+    async def again(self) -> None:
+        """Somebody who holds a conn for himself asks for another, which may be the same."""
+        async with self.pool.checkout(self.resource(), **self.asked()):
+            asked = self.asked() | {"timeout": 0.05}
+            async with self.pool.checkout(self.resource(), **asked) as conn:
+                await self.use(conn, whole=True)
+
+    async def begun(self, *, shared: bool) -> Any:
+        """A checkout that is begun by hand."""
+        lease: Any = self.pool.checkout(self.resource(), shared=shared, **self.asked())
         await lease.__aenter__()
+        return lease
+
+    async def lose(self) -> None:
+        """A checkout that nobody ends: it is dropped, or its task dies and leaves it in a ring,
+        which is looked for where it is known that the task is gone."""
+        ring: list[Any] = [await self.begun(shared=self.chance.random() < 0.4)]
         if self.chance.random() < 0.6:
-            self.hoard.append(lease)  # so it is seen that the task has ended, not that it is gone
+            ring.append(ring)
             raise Gone
+
+    async def hand_on(self) -> None:
+        """A checkout that another task ends, when this one is perhaps long gone."""
+        shared = self.chance.random() < 0.4
+        lease = await self.begun(shared=shared)
+        self.heirs += 1
+        self.group.start_soon(self.inherit, lease, shared)
+        if self.chance.random() < 0.6:
+            raise Gone
+
+    async def inherit(self, lease: Any, shared: bool) -> None:
+        """Use what another one has checked out."""
+        try:
+            async with AsyncExitStack() as stack:
+                stack.push_async_exit(lease)
+                await self.world.linger()
+                await self.use(lease.conn, whole=not shared)
+        except EXPECTED:
+            await steps(1)
+        finally:
+            self.heirs -= 1
 
     async def pop(self) -> None:
         infos = self.pool.infos("line")

@@ -49,14 +49,16 @@ class Story:
         self.closes = closes
         self.payloads = 0
         self.told: dict[int, int] = {}  # by id: how often it came, less how often it went
-        self.hoard: list[Any] = []
+        self.heirs: list[Thread] = []
         self.pool: Pool
         self.acts: list[tuple[float, Callable[[], Any]]] = [
             (8, self.call),
             (3, self.exclusive),
             (3, self.shared),
             (1, self.nested),
+            (1, self.again),
             (1, self.lose),
+            (1, self.hand_on),
             (1, self.pop),
             (0.3, self.pop_all),
             (1, self.add),
@@ -100,11 +102,13 @@ class Story:
             user.start()
         for user in users:
             user.join()
-            if user.error is not None:
-                raise user.error
+        for heir in self.heirs:
+            heir.join()
+        for thread in users + self.heirs:
+            if thread.error is not None:
+                raise thread.error
         self.world.calm = True
         self.scheduler.interrupts = self.scheduler.leaps = 0
-        self.hoard.clear()
         self.payoff()
         self.end()
 
@@ -259,14 +263,48 @@ class Story:
             asked = self.asked() | {"timeout": 0.05}  # two such users may wait for each other
             self.pool.call(self.resource(), "ask", self.payload(), **asked)
 
-    def lose(self) -> None:
-        """A checkout that nobody ends: it is dropped, or its thread ends, or both at once."""
-        lease: Any = self.pool.checkout(self.resource(), **self.asked())
+    def again(self) -> None:
+        """Somebody who holds a conn for himself asks for another, which may be the same."""
+        with self.pool.checkout(self.resource(), **self.asked()):
+            self.scheduler.switch("asks for another")
+            asked = self.asked() | {"timeout": 0.05}
+            with self.pool.checkout(self.resource(), **asked) as conn:
+                self.use(conn, whole=True)
+
+    def begun(self, *, shared: bool) -> Any:
+        """A checkout that is begun by hand."""
+        lease: Any = self.pool.checkout(self.resource(), shared=shared, **self.asked())
         lease.__enter__()
-        self.scheduler.switch("loses", repr(lease))
+        self.scheduler.switch("has begun", repr(lease))
+        return lease
+
+    def lose(self) -> None:
+        """A checkout that nobody ends: it is dropped, or its thread dies and leaves it in a ring,
+        which is looked for where it is known that the thread has ended."""
+        ring: list[Any] = [self.begun(shared=self.chance.random() < 0.4)]
         if self.chance.random() < 0.6:
-            self.hoard.append(lease)  # so it is seen that the thread has ended, not that it is gone
+            ring.append(ring)
             raise Gone
+
+    def hand_on(self) -> None:
+        """A checkout that another thread ends, when this one is perhaps long gone."""
+        shared = self.chance.random() < 0.4
+        lease = self.begun(shared=shared)
+        heir = self.scheduler.Thread(target=self.inherit, args=(lease, shared), name="heir")
+        self.heirs.append(heir)
+        heir.start()
+        if self.chance.random() < 0.6:
+            raise Gone
+
+    def inherit(self, lease: Any, shared: bool) -> None:
+        """Use what another one has checked out."""
+        try:
+            with ExitStack() as stack:
+                stack.push(lease)
+                self.world.linger("is handed on")
+                self.use(lease.conn, whole=not shared)
+        except EXPECTED as error:
+            self.scheduler.switch("gets", type(error).__name__)
 
     def pop(self) -> None:
         infos = self.pool.infos("line")

@@ -81,6 +81,68 @@ PROGRAMS = {
         background(anyio.run, main)
         ready.wait()
     """,
+    "leases in threads that the interpreter waits for": """
+        from connpool import PoolClosed
+
+        pool.init(ScriptedConn("a"), ttl=60, revive=True)
+        go = threading.Event()
+
+        def hold():
+            with pool.checkout("a"):
+                go.wait()
+
+        def lose():
+            try:
+                pool.checkout("a", timeout=None).__enter__()
+            except PoolClosed:
+                pass
+
+        for work in (hold, lose, lose):
+            threading.Thread(target=work).start()
+            until(lambda: pool.stats().now.in_use)
+        until(lambda: pool.stats().now.waiting == 2)
+        threading.Timer(0.05, go.set).start()
+        threading.Timer(0.1, pool.close, (0,)).start()
+    """,
+    "a supply, its callers and a pop, in threads that are daemons": """
+        pool.init(ScriptedConn("b", [hang]))
+        pool.supply("a", lambda: ScriptedConn("a", init=[hang]), min_size=1, max_size=2)
+        for _ in range(3):
+            background(lambda: pool.checkout("a", timeout=None).__enter__())
+        background(pool.call, "b", "say")
+        until(lambda: hang.inside == 3 and pool.stats().now.waiting == 3)
+        background(pool.pop, 1, timeout=None)
+        until(lambda: pool.stats().now.draining)
+    """,
+    "asyncio.run that ends with leases out": """
+        import asyncio, logging
+
+        logging.disable(logging.WARNING)
+
+        async def hold(tasks, taken):
+            async with tasks.checkout("a", shared=True):
+                taken.set()
+                await asyncio.sleep(3600)
+
+        async def serve(tasks, ready):
+            async with tasks:
+                await tasks.init(ScriptedAsyncConn("a", capacity=2), ttl=60)
+                ready.set()
+                await asyncio.sleep(3600)
+
+        async def main():
+            tasks, ready, taken = AsyncPool(timeout=0.05), asyncio.Event(), asyncio.Event()
+            kept.append(asyncio.create_task(serve(tasks, ready)))
+            await ready.wait()
+            kept.append(asyncio.create_task(hold(tasks, taken)))
+            kept.append(asyncio.create_task(tasks.call("a", "say")))
+            kept.append(tasks.checkout("a", shared=True))
+            await kept[-1].__aenter__()
+            await taken.wait()
+
+        kept = []
+        asyncio.run(main())
+    """,
     "an AsyncPool that is kept": """
         import asyncio
 

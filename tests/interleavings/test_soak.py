@@ -1,19 +1,21 @@
 """The real drivers, everything at once, for a while: nothing leaks, whatever happens beside them.
 
-Two seconds each by default; minutes on demand, see the package.
+A second each by default; minutes on demand, see the package.  At quiet points on the way everybody
+rests, some with a conn in their hands, and the books must balance: what was opened and is not
+closed is what is ready, and in use is what somebody holds.
 """
 
 from __future__ import annotations
 
 import gc
 import logging
-import math
 import os
 import random
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, suppress
 from typing import Any
 
 import anyio
@@ -25,6 +27,7 @@ from ..cancellation.loops import on_both
 from ..drivers import Crowd, eventually
 
 SECONDS = float(os.environ.get("CONNPOOL_SOAK", "0")) * 60 or 1.0
+POINTS = max(3, int(SECONDS))  # at which everybody rests
 LONG = pytest.mark.timeout(120 + 4 * SECONDS)
 FAST = Backoff(first=0.001, factor=1.5, most=0.02)
 EXPECTED = (PoolError, OSError, CallError, Busy, Closed, ValueError)
@@ -122,6 +125,17 @@ def settled(pool: Pool | AsyncPool, mint: Mint) -> bool:
     return at_rest and now.in_use == 0 and now.ready == now.conns == len(mint.open)
 
 
+def balances(pool: Pool | AsyncPool, mint: Mint, held: int) -> bool:
+    """Whether the books balance while some hold conns, and those of a supply come and go.
+
+    One that dies under who shares it is closed at once, and made anew when he has gone.
+    """
+    now = pool.stats().now
+    dead = sum(info.state == "reviving" and info.in_use > 0 for info in pool.infos())
+    moves = now.waiting or now.draining or now.opening or now.reviving - dead
+    return not moves and now.in_use == held and now.conns == len(mint.open)
+
+
 # -- threads -------------------------------------------------------------------------------------
 
 
@@ -131,7 +145,10 @@ class Soak:
     def __init__(self) -> None:
         self.mint = Mint()
         self.pool = Pool(name="soak", backoff=FAST, timeout=1, check_after=0.001)
-        self.over = time.monotonic() + SECONDS
+        begin = time.monotonic()
+        self.points = [begin + SECONDS * (lap + 1) / POINTS for lap in range(POINTS)]
+        self.resting = threading.Barrier(8, action=self.balance)
+        self.held = 0
         self.mint.calm = True
         for number in range(4):
             conn = Conn(self.mint, "line", 1 + number % 3)
@@ -143,18 +160,46 @@ class Soak:
         self.mint.calm = False
 
     def going(self) -> bool:
-        return time.monotonic() < self.over
+        return time.monotonic() < self.points[-1]
+
+    def rest(self, number: int) -> None:
+        """All meet here; some hold a conn meanwhile, whole or shared."""
+        with ExitStack() as stack:
+            if number % 3 == 0:
+                lease = self.pool.checkout("line", shared=number > 3, timeout=0.5)
+                with suppress(*EXPECTED):
+                    stack.enter_context(lease)
+                    self.pool.update("line", filter=lambda i: i.id == lease.id, ttl=None)
+                    held = lease.info
+                    if held.state != "ready":
+                        stack.close()  # it has expired by now, and is out of service
+                    else:
+                        with self.mint.guard:
+                            self.held += 1 if number > 3 else held.in_use
+            self.resting.wait(60)
+
+    def balance(self) -> None:
+        """What the last one who comes sees to."""
+        self.mint.calm = True
+        self.pool.update("line", ttl=None)
+        gc.collect()
+        eventually(lambda: balances(self.pool, self.mint, self.held))
+        assert not self.mint.wrongs, self.mint.wrongs
+        self.held, self.mint.calm = 0, False
+        self.pool.update("line", filter=lambda info: info.id % 2, ttl=0.05)
 
     def work(self, number: int) -> int:
         chance, answered = random.Random(number), 0
         acts = [self.call, self.hold, self.share, self.lose, self.take_out, self.change]
-        while self.going():
-            act = chance.choices(acts, [80, 8, 6, 1, 1, 2])[0]
-            try:
-                act(chance)
-                answered += 1
-            except (*EXPECTED, SystemExit):
-                pass
+        for point in self.points:
+            while time.monotonic() < point:
+                act = chance.choices(acts, [80, 8, 6, 1, 1, 2])[0]
+                try:
+                    act(chance)
+                    answered += 1
+                except (*EXPECTED, SystemExit):
+                    pass
+            self.rest(number)
         return answered
 
     def call(self, chance: random.Random) -> None:
@@ -219,7 +264,7 @@ def soak(beside: Callable[[Soak], Any] = lambda soak: None) -> None:
     """Have 8 threads at it, and one that does something beside them."""
     story = Soak()
     ends = Crowd(9, lambda number: story.work(number) if number else beside(story))
-    limit = time.monotonic() + SECONDS + 30
+    limit = time.monotonic() + SECONDS + 60
     for thread in ends._threads:
         thread.join(max(0.0, limit - time.monotonic()))
     results = ends.join()
@@ -294,10 +339,13 @@ class AsyncSoak:
     def __init__(self) -> None:
         self.mint = Mint()
         self.pool = AsyncPool(name="soak", backoff=FAST, timeout=5, check_after=0.001)
-        self.over = math.inf
+        self.points: list[float] = []
+        self.resting = self.held = 0
+        self.goes_on = anyio.Event()
 
     async def run(self) -> None:
-        self.over = anyio.current_time() + SECONDS
+        begin = anyio.current_time()
+        self.points = [begin + SECONDS * (lap + 1) / POINTS for lap in range(POINTS)]
         async with self.pool:
             self.mint.calm = True
             for number in range(4):
@@ -310,18 +358,54 @@ class AsyncSoak:
             self.mint.calm = False
             async with anyio.create_task_group() as group:
                 for number in range(1000):
-                    group.start_soon(self.work, random.Random(number))
+                    group.start_soon(self.work, number)
             await self.quiet()
         assert not self.mint.open
         assert not self.mint.wrongs
 
-    async def work(self, chance: random.Random) -> None:
-        while anyio.current_time() < self.over:
-            with anyio.move_on_after(chance.choice([0.001, 0.01, 1.0])):
-                try:
-                    await self.act(chance)
-                except EXPECTED:
-                    await anyio.sleep(0)
+    async def work(self, number: int) -> None:
+        chance = random.Random(number)
+        for point in self.points:
+            while anyio.current_time() < point:
+                with anyio.move_on_after(chance.choice([0.001, 0.01, 1.0])):
+                    try:
+                        await self.act(chance)
+                    except EXPECTED:
+                        await anyio.sleep(0)
+            await self.rest(number)
+
+    async def rest(self, number: int) -> None:
+        """All meet here; some hold a place meanwhile."""
+        async with AsyncExitStack() as stack:
+            if number % 333 == 0:
+                lease = self.pool.checkout("line", shared=True, timeout=0.5)
+                with suppress(*EXPECTED):
+                    await stack.enter_async_context(lease)
+                    await self.pool.update("line", filter=lambda i: i.id == lease.id, ttl=None)
+                    if lease.info.state != "ready":
+                        await stack.aclose()  # it has expired by now, and is out of service
+                    else:
+                        self.held += 1
+            self.resting += 1
+            if self.resting < 1000:
+                await self.goes_on.wait()
+            else:
+                await self.balance()
+
+    async def balance(self) -> None:
+        """What the last one who comes sees to."""
+        self.mint.calm = True
+        await self.pool.update("line", ttl=None)
+        gc.collect()
+        with anyio.fail_after(30):
+            while not balances(self.pool, self.mint, self.held):
+                await anyio.sleep(0.001)
+        assert not self.mint.wrongs, self.mint.wrongs
+        self.resting = self.held = 0
+        self.mint.calm = False
+        await self.pool.update("line", filter=lambda info: info.id % 2, ttl=0.05)
+        self.goes_on.set()
+        self.goes_on = anyio.Event()
 
     async def act(self, chance: random.Random) -> None:
         dice, resource = chance.random(), chance.choice(["line", "made"])

@@ -183,7 +183,7 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
     (
         "methods are not looked at for those who wait",
         "desk.py",
-        "            if (need.method is ANY or need.method in group.methods) and (",
+        "            if (need.method is ANY or has(group.methods, need.method)) and (",
         "            if (",
     ),
     (
@@ -262,19 +262,19 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
     # -- life
     (
         "a conn never expires",
-        "life.py",
+        "care.py",
         "            entry.expires = entry.last_init + entry.ttl\n",
         "            entry.expires = math.inf\n",
     ),
     (
         "a conn never stops resting",
-        "life.py",
+        "care.py",
         "        self._arm(entry, entry.rest_until)\n\n    def _move",
         "\n    def _move",
     ),
     (
         "a rest is cut short by a shorter one",
-        "life.py",
+        "care.py",
         "entry.rest_until = max(entry.rest_until, now + seconds)",
         "entry.rest_until = now + seconds",
     ),
@@ -576,13 +576,13 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
     (
         "what was cut short goes on",
         "outcome.py",
-        "return Outcome(end=INTERRUPTED, error=error)\n\n\ndef of_check",
+        "return Outcome(end=INTERRUPTED, error=error)\n\n\ndef survives",
         "return Outcome(error=error)\n\n\ndef of_check",
     ),
     (
         "a reply's rest is ignored",
         "outcome.py",
-        "return Outcome(end=DONE if reply.closed else None, rest=rest, error=wrong)",
+        "return Outcome(end=DONE if reply.closed is True else None, rest=rest, error=wrong)",
         "return Outcome(end=DONE if reply.closed else None, error=wrong)",
     ),
     (
