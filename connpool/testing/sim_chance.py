@@ -135,6 +135,7 @@ class Draw:
         self.peers: Sequence[Any] = (Peer, AskedPeer)
         self.ttls: Sequence[Any] = (None, None, None, 0.25, 4.0)  # of supplies
         self.revives: Sequence[Any] = REVIVES
+        self.faults: Sequence[str] = CALL_FAULTS
         self.nesting = 0.06  # share of callers who call from inside their call
         self.changes = CHANGES
         self.number = 0
@@ -151,7 +152,8 @@ class Draw:
         self.resources = RESOURCES[: dice.pick((2, 3))]
         self.supplies, self.fashion = 1.0, dice.pick((0.0, 0.7, 0.9))
         self.pace = dice.pick((0.125, 0.25, 0.5))  # or all would be busy all the time
-        self.harm, self.trouble = dice.pick((0.0, 0.0, 0.02)), dice.pick((0.0, 0.0, 0.1))
+        self.harm, self.faults = dice.pick((0.0, 0.1)), ("rest", "rest", "busy", "long rest")
+        self.trouble = dice.pick((0.0, 0.0, 0.2))
         self.haste, self.pickiness = 0.0, dice.pick((0.0, 0.0, 0.1))
         self.change, self.changes = dice.pick((0.0, 0.02)), SIZES
         self.ttls = (None,)
@@ -167,7 +169,8 @@ class Draw:
         """Conns that live for a while, and are asked at length; most changes are pops."""
         dice = self.dice
         self.peers, self.ttls, self.supplies = (AskedPeer,), (None, 2.0, 4.0), 1.0
-        self.harm, self.trouble = dice.pick((0.05, 0.15)), 0.0
+        self.harm, self.faults = dice.pick((0.05, 0.2)), ("dead", "done", "rest", "interrupt")
+        self.trouble, self.revives = 0.0, (True, "force")
         self.change, self.changes = dice.pick((0.15, 0.3)), POPS
 
     def actions(self) -> Iterator[Action]:
@@ -231,7 +234,7 @@ class Draw:
         return self.dice.pick(self.resources)
 
     def _fault(self) -> str:
-        return self.dice.pick(CALL_FAULTS) if self.dice.chance(self.harm) else ""
+        return self.dice.pick(self.faults) if self.dice.chance(self.harm) else ""
 
     def _by(self) -> Any:
         dice = self.dice

@@ -32,8 +32,8 @@ AT_ONCE = 2
 # Seconds after which a simulator that has said nothing hangs: the mutant is a busy loop, and found.
 HANGS = 400.0
 
-# What runs in the process: the first seed that breaks a rule, within so many seeds and seconds of its
-# own, for the machine may be busy.
+# What runs in the process: the first seed that breaks a rule, within so many seeds, and seconds of
+# its own: the machine may be busy.
 HUNT = """
 import time
 from connpool.testing.simulate import Violation, simulate

@@ -299,7 +299,7 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
     (
         "a close that hangs takes a place for ever",
         "openings.py",
-        "        if permit is not None and permit.work is Work.CLOSE and not entry.in_use:\n",
+        "        if entry.state is DRAINING and not entry.in_use and entry.popper is None:\n",
         "        if False:\n",
     ),
     (
@@ -423,13 +423,13 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
     (
         "the pool's max_size does not bind supplies",
         "openings.py",
-        "        if most is None or self._occupied() < most:\n            return True\n",
+        "        if self._has_room():\n            return True\n",
         "        if True:\n            return True\n",
     ),
     (
         "the pool's max_size does not bind conns by hand",
         "openings.py",
-        "if most is not None and self._occupied() >= most:",
+        "if not self._has_room():",
         "if False:",
     ),
     (
@@ -460,6 +460,12 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
         "a conn gives way for nobody",
         "supplying.py",
         "            if not hungry.wanted(callers(self._listings[hungry.resource], hungry), now):\n",
+        "            if False:\n",
+    ),
+    (
+        "two give way for one who waits for a slot",
+        "supplying.py",
+        "            if self._has_room():\n",
         "            if False:\n",
     ),
     (
