@@ -128,10 +128,7 @@ class Ending(Users):
                 ledger.fail(5, f"{caller} never ends his call")
             able = [card for card in ledger.cards.values() if card.able(caller)]
             others = [c for c in able if c.seen in LIVE and not ledger.is_own(c, caller)]
-            if (
-                self._full()
-            ):  # whoever holds one may wait for a place of the pool, and that for ever
-                others = [card for card in others if not _all_wait(card)]
+            others = [card for card in others if card not in stuck]
             source = ledger.sources.get(caller.resource)
             made = source is not None and source.may_serve(caller.method)
             room = not self._full() or (source is not None and ledger.gives_room(source))

@@ -404,8 +404,8 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
     (
         "a supply makes no pause",
         "supply.py",
-        "if not self.hopeful or now < self.retry_at:",
-        "if not self.hopeful:",
+        "            self.retry_at = now + (min(wait, WANTED) if waiting and not self.advised else wait)\n",
+        "            self.retry_at = now\n",
     ),
     (
         "never is not for ever",
