@@ -64,8 +64,8 @@ class Openings(Desk):
         self._last_supply = 0
 
     def _refuse_oversize(self) -> None:
-        most = self.options.max_size
-        if most is not None and self._occupied() >= most:
+        if not self._has_room():
+            most = self.options.max_size
             raise PoolFull(
                 f"pool {self.name!r} holds {most} conns, max_size allows no more",
                 pool=self.name,
@@ -111,10 +111,9 @@ class Openings(Desk):
             self._ask_for_more(supply)
 
     def _vacate(self, entry: Entry, now: float) -> None:
-        """A conn that was closed under those who used it takes no place once the last has left: its
-        close may hang."""
-        permit = entry.permit
-        if permit is not None and permit.work is Work.CLOSE and not entry.in_use:
+        """A conn on its way out that nobody uses takes no place, though its check or its close may
+        hang; only who pops it may put it back."""
+        if entry.state is DRAINING and not entry.in_use and entry.popper is None:
             self._uncount(entry)
             self._grant_openings(now)
 
@@ -232,13 +231,16 @@ class Openings(Desk):
 
     def _make_room(self, supply: Supply, now: float) -> bool:
         """Whether the pool's max_size allows one more."""
-        most = self.options.max_size
-        if most is None or self._occupied() < most:
+        if self._has_room():
             return True
         self._starved[supply] = None
         self.in_turn = True
         self._arm(supply, now + WANTED)  # a conn that is returned while nobody waits tells nobody
         return False
+
+    def _has_room(self) -> bool:
+        most = self.options.max_size
+        return most is None or self._occupied() < most
 
     def _occupied(self) -> int:
         """How many places of the pool are taken: those of conns that only wait to be closed are

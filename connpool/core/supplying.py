@@ -221,6 +221,8 @@ class Supplying(Life):
                 continue
             if not hungry.wanted(callers(self._listings[hungry.resource], hungry), now):
                 continue
+            if self._has_room():
+                return False  # a place is kept for them already, and waits for a slot
             self._ask_for_more(hungry)  # before this one's own supply asks for another
             self._retire(entry, outcome.EVICTED, now)
             return True

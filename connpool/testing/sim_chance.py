@@ -141,6 +141,8 @@ class Draw:
         self.peers: Sequence[Any] = (Peer, AskedPeer)
         self.ttls: Sequence[Any] = (None, None, None, 0.25, 4.0)  # of supplies
         self.revives: Sequence[Any] = REVIVES
+        self.faults: Sequence[str] = CALL_FAULTS
+        self.lengths: Sequence[float] = LENGTHS  # of calls
         self.nesting = 0.06  # share of callers who call from inside their call
         self.changes = CHANGES
         self.number = 0
@@ -157,7 +159,8 @@ class Draw:
         self.resources = RESOURCES[: dice.pick((2, 3))]
         self.supplies, self.fashion = 1.0, dice.pick((0.0, 0.7, 0.9))
         self.pace = dice.pick((0.125, 0.25, 0.5))  # or all would be busy all the time
-        self.harm, self.trouble = dice.pick((0.0, 0.0, 0.02)), dice.pick((0.0, 0.0, 0.1))
+        self.harm, self.faults = dice.pick((0.0, 0.1)), ("rest", "rest", "busy", "long rest")
+        self.trouble = dice.pick((0.0, 0.0, 0.2))
         self.haste, self.pickiness = 0.0, dice.pick((0.0, 0.0, 0.1))
         self.change, self.changes = dice.pick((0.0, 0.02)), SIZES
         self.ttls = (None,)
@@ -173,7 +176,9 @@ class Draw:
         """Conns that live for a while, and are asked at length; most changes are pops."""
         dice = self.dice
         self.peers, self.ttls, self.supplies = (AskedPeer,), (None, 2.0, 4.0), 1.0
-        self.harm, self.trouble = dice.pick((0.05, 0.15)), 0.0
+        self.harm, self.faults = dice.pick((0.1, 0.3)), ("dead", "done", "done", "interrupt")
+        self.lengths = (0.0, 0.0, 0.125, 0.25, 1.0)
+        self.trouble, self.revives = 0.0, (True, "force")
         self.change, self.changes = dice.pick((0.15, 0.3)), POPS
 
     def actions(self) -> Iterator[Action]:
@@ -205,9 +210,9 @@ class Draw:
 
     def _wish(self, depth: int) -> Wish:
         dice = self.dice
-        calls: tuple[Deed, ...] = ((dice.pick(LENGTHS), self._fault()),)
+        calls: tuple[Deed, ...] = ((dice.pick(self.lengths), self._fault()),)
         if dice.chance(0.3):
-            calls += ((dice.pick(LENGTHS), self._fault()),)
+            calls += ((dice.pick(self.lengths), self._fault()),)
         gives_up = dice.pick(LENGTHS) if dice.chance(self.haste) else None
         timeout = dice.pick(TIMEOUTS)
         if gives_up is None and (timeout is None or any(fault == "hangs" for _, fault in calls)):
@@ -237,7 +242,7 @@ class Draw:
         return self.dice.pick(self.resources)
 
     def _fault(self) -> str:
-        return self.dice.pick(CALL_FAULTS) if self.dice.chance(self.harm) else ""
+        return self.dice.pick(self.faults) if self.dice.chance(self.harm) else ""
 
     def _by(self) -> Any:
         dice = self.dice

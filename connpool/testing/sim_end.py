@@ -13,7 +13,7 @@ import math
 from typing import Any
 
 from ..core import ANY, State
-from .sim_cards import LIVE
+from .sim_cards import LIVE, Card
 from .sim_engine import Setup
 from .sim_line import lendable
 from .sim_users import Users
@@ -119,6 +119,8 @@ class Ending(Users):
     def _look_around(self) -> None:
         """All is well, and so everything that was to come must have come."""
         ledger = self.ledger
+        # In a full pool who holds one may wait for a place of another resource, and that for ever.
+        stuck = [c for c in ledger.cards.values() if _all_wait(c)] if self._full() else []
         for caller in tuple(self.active):
             if caller.phase is CALLING:
                 if caller.inner is not None and not caller.inner.done:
@@ -126,6 +128,7 @@ class Ending(Users):
                 ledger.fail(5, f"{caller} never ends his call")
             able = [card for card in ledger.cards.values() if card.able(caller)]
             others = [c for c in able if c.seen in LIVE and not ledger.is_own(c, caller)]
+            others = [card for card in others if card not in stuck]
             source = ledger.sources.get(caller.resource)
             made = source is not None and source.may_make_for(caller)
             room = not self._full() or (source is not None and ledger.gives_room(source))
@@ -185,3 +188,9 @@ class Ending(Users):
         for card in ledger.cards.values():
             state = "open" if card.open else "not closed"
             ledger.fail(8, f"conn {card.id} is left behind, {state}, {State(card.seen).value}")
+
+
+def _all_wait(card: Card) -> bool:
+    """Whether all who use a conn wait for another one themselves."""
+    inner = [holder.inner for holder in card.holders]
+    return bool(inner) and all(caller is not None and not caller.done for caller in inner)

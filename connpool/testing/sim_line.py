@@ -173,7 +173,8 @@ class Line(Conduct):
             if caller.deadline <= self.now or self.dismissed:
                 continue
             if isinstance(error, NestedCall):
-                if not self._own_only(caller, lately=False) and not self._was_shown(caller):
+                true = self._own_only(caller, lately=False) or not self.hope(caller)
+                if not true and not self._was_shown(caller):
                     self.fail(12, f"{caller} was told that he waits for himself, and he does not")
                 continue
             able = any(

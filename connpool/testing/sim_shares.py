@@ -112,7 +112,8 @@ class Shares(Sizes):
             source.min_size - source.lasting,
             source.owed,
         )
-        return wanted > 0 and not source.over and source.size < source.max_size
+        may = not source.over and self.now >= source.not_before
+        return wanted > 0 and may and source.size < source.max_size
 
     def _check_eviction(self, card: Card) -> None:
         """While one waits at its own resource whom a conn can serve, it gives way only to one who

@@ -250,7 +250,7 @@ class Sizes(Books):
                 self.fail(13, f"the supply of {source.resource!r} works again, and pauses on")
 
     def _should_open(self, source: Source) -> bool:
-        size, unborn = len(source.cards), source.unborn
+        size, unborn = source.size, source.unborn
         missing = source.min_size - source.lasting
         if source.over or size >= source.max_size or not self.free_slots():
             return False

@@ -220,6 +220,19 @@ def test_a_close_that_hangs_takes_no_place_once_the_last_user_has_left() -> None
     assert granted(waiting)
 
 
+def test_a_check_that_hangs_takes_no_place_of_a_conn_that_is_to_leave() -> None:
+    """Another one is opened at once, as if the old one were being closed."""
+    shop = Workshop()
+    shop.supply(max_size=1, ttl=5.0, ping_interval=1.0)
+    running = shop.ask("db")
+    made = shop.born(checks=True)
+    shop.answer(running)
+    shop.at(4.9)
+    assert shop.next(Work.CHECK).entry is made
+    shop.at(5.0)
+    assert shop.opening().entry is not made
+
+
 def test_a_conn_gives_way_though_one_whom_it_cannot_serve_has_waited_longest() -> None:
     """Who would get it has come later than he who waits at the other resource."""
     shop = Workshop(max_size=2)
@@ -330,6 +343,25 @@ def test_a_resource_that_starves_itself_gives_way_all_the_same() -> None:
     assert granted(other)
     assert queued(picky)
     assert queued(late)
+
+
+def test_two_conns_do_not_give_way_for_one_caller() -> None:
+    """The first has made room for him; what he waits for is a slot."""
+    shop = Workshop(max_size=3, max_connecting=1)
+    shop.supply("db", max_size=2)
+    running = [shop.ask("db"), shop.ask("db")]
+    one, two = shop.born(), shop.born()
+    shop.supply("web", max_size=2)
+    first, second = shop.ask("web"), shop.ask("web")
+    opening = shop.opening()
+    shop.core._starved[shop.core.supply_of("web")] = None  # as if it had been asked with a slot
+    shop.answer(running[0])
+    shop.answer(running[1])
+    assert [one.state, two.state] == [State.DRAINING, State.READY]
+    shop.make(opening)
+    shop.born()
+    assert granted(first)
+    assert granted(second)
 
 
 def test_a_pop_given_up_after_its_supply_has_ended_leaves_others_be() -> None:
