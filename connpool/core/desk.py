@@ -244,6 +244,8 @@ class Desk(Lending):
                 if found is None:
                     break
                 self._grant(found, entry, now)
+            if entry.claim is not None:
+                self._serve_users(entry, now)
         finally:  # an interrupt out of somebody's filter must not cost the conn its place
             if entry.in_use < entry.capacity and entry.claim is None:
                 group.join(entry)
@@ -279,7 +281,7 @@ class Desk(Lending):
     def _next_for(self, entry: Entry, now: float) -> Need | None:
         """The need whose first has waited longest among those that `entry` can serve.
 
-        Where that one wants the whole conn, and somebody still uses it, it is kept for him.
+        Where that one wants the whole conn, and somebody else still uses it, it is kept for him.
         """
         group = entry.group
         assert group is not None
@@ -296,11 +298,39 @@ class Desk(Lending):
             ):
                 if not need.whole or not entry.in_use:
                     return need
-                if need.claim is None:
+                if need.claim is None and not entry.held_by(need.tickets[0].who):
                     need.claim, entry.claim = entry, need
                     self._claiming.append(need)
                     return None
         return None
+
+    def _serve_users(self, entry: Entry, now: float) -> None:
+        """Give free places of a conn that is kept to those who wait and use it already: they may
+        not leave it before, and he for whom it is kept waits for that."""
+        assert entry.group is not None
+        lines = [listing.line for listing in entry.group.listings]
+        waiting = [ticket for line in lines for ticket in line.tickets()]
+        for ticket in sorted(waiting, key=lambda ticket: ticket.order):
+            if entry.in_use >= entry.capacity:
+                return
+            if self._may_have_more(ticket, entry, now):
+                self._leave(ticket, GRANTED)
+                ticket.entry = entry
+                self.steps.append(ticket)
+                entry.take_place(ticket.who, now)
+
+    def _may_have_more(self, ticket: Ticket, entry: Entry, now: float) -> bool:
+        """Whether the ticket is of one who uses `entry`, and wants a place that it has."""
+        group, need = entry.group, ticket.need
+        if ticket.who is None or not entry.held_by(ticket.who) or group is None or need is None:
+            return False
+        if ticket.whole or not (ticket.method is ANY or ticket.method in group.methods):
+            return False
+        try:
+            return self._passes(ticket.filter, entry, now)
+        except Exception as error:
+            self._fail(ticket, error)
+            return False
 
     def _first_is_served(self, need: Need, entry: Entry, now: float) -> bool:
         """Whether `entry` passes the filter of `need`; one that raises tells its own callers."""

@@ -82,16 +82,16 @@ class Leaving(Supplying):
             if self.closed:
                 self._onward(entry, now, outcome.POOL_CLOSED)
             else:
-                self._reinstate(entry, now)
+                self._reinstate(entry, pop.news.get(entry), now)
 
-    def _reinstate(self, entry: Entry, now: float) -> None:
+    def _reinstate(self, entry: Entry, news: Description | None, now: float) -> None:
         group = entry.group
         assert group is not None
         if entry.supply is not None:
             entry.supply.leaving -= 1
         resources = tuple(listing.resource for listing in group.listings)
         what = Description(group.resource, resources, group.methods, entry.capacity)
-        self._directory.enlist(entry, what)
+        self._directory.enlist(entry, news or what)
         if not entry.open:
             self._move(entry, REVIVING)
             self._onward(entry, now)

@@ -93,7 +93,7 @@ class Life(Care):
                 self._close(entry, outcome.POOL_CLOSED, now).info = None  # it was never announced
         elif entry.popper is not None:  # it is his who pops it, or else goes back into service
             self._renew(entry, what, rest, now)
-            info = snapshot(entry, now)
+            entry.popper.news[entry], info = what, snapshot(entry, now)
             self._onward(entry, now)
         else:
             self._onward(entry, now)

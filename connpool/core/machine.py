@@ -108,7 +108,10 @@ class Core(Leasing):
         entry.last_call = now
         entry.in_use -= 1
         if entry.users:
-            entry.users.remove(who)
+            if self.leasing:
+                entry.forget_user(who)
+            else:
+                entry.users.remove(who)
         if entry.trouble is not None:
             entry.recover()
         group = entry.group

@@ -22,6 +22,7 @@ import attrs
 from .timers import SLACK
 
 if TYPE_CHECKING:
+    from ..conn import Description
     from .candidates import Listing
     from .entry import Entry
     from .supply import Supply
@@ -278,4 +279,5 @@ class Pop:
     done: bool = False  # nobody uses them any more
     over: bool = False  # taken, or given up
     infos: list[Any] = attrs.field(factory=list)  # the pictures of what was taken
+    news: dict[Entry, Description] = attrs.field(factory=dict)  # what came up meanwhile says anew
     error: BaseException | None = None

@@ -68,11 +68,12 @@ class Card:
     """What is known of one conn; a filter can read it like an `Info`."""
 
     __slots__ = (
-        "born", "capacity", "checks", "closes", "condemned", "conn", "entry", "expires", "extra",
+        "born", "broken", "capacity", "checks", "closes", "condemned", "conn", "entry", "expires",
+        "extra",
         "failures", "fresh", "handed", "holders", "id", "inits", "left_for", "left_in", "means",
         "methods", "open", "opens", "permit", "permit_due", "pop", "refusals", "resource",
         "resources", "rest_most", "rests", "revive", "said", "seen", "source", "streak", "told_in",
-        "ttl", "unpopped", "used", "well_in",
+        "ttl", "unpopped", "used", "well_in", "widest",
     )  # fmt: skip
 
     def __init__(self, entry: Entry, source: Source | None = None) -> None:
@@ -86,7 +87,7 @@ class Card:
         self.resource: Any = None
         self.resources: tuple[Hashable, ...] = ()
         self.methods: frozenset[Hashable] = frozenset()
-        self.capacity = 1
+        self.capacity = self.widest = 1  # places, and how many it has had at most
         self.checks = False
         self.seen = State.OPENING  # the state it was in when last looked at
         self.holders: list[Caller] = []  # one for each place that is taken
@@ -95,6 +96,7 @@ class Card:
         self.inits = 0  # how often it was told to open
         self.fresh = False  # has just been opened
         self.unpopped = False  # a pop has just been given up
+        self.broken = False  # it is of no use any more, even to those who hold it
         self.condemned = ""  # why it is to leave
         self.told_in = -1  # in which step it has said last that it is to leave or to rest
         self.well_in = -1  # in which step it has shown last that it is well
@@ -142,6 +144,7 @@ class Card:
         """It has said what it is."""
         self.resource, self.resources = what.resource, what.resources
         self.methods, self.capacity, self.checks = what.methods, what.capacity, what.checks
+        self.widest = max(self.widest, self.capacity)
 
     def recovered(self) -> None:
         """It has answered a call."""
@@ -171,6 +174,22 @@ class Card:
         if caller.method is not ANY and caller.method not in self.methods:
             return False
         return caller.filter is None or passes(caller.filter, self)
+
+    def fit(self) -> None:
+        """It has more places than before, or fewer: who has it for himself has all of them."""
+        self.widest = max(self.widest, self.capacity)
+        if self.whole:
+            self.holders = [self.holders[0]] * self.capacity
+
+    @property
+    def whole(self) -> bool:
+        """Whether somebody has it for himself."""
+        return bool(self.holders) and self.holders[0].whole
+
+    def used_by(self, caller: Caller) -> bool:
+        """Whether who asks has a place of it already."""
+        who = caller.who
+        return who is not None and any(holder.who == who for holder in self.holders)
 
     def room_for(self, caller: Caller) -> bool:
         """Whether as many places are free as `caller` wants."""

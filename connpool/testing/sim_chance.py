@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 
 from ..core import ANY, Backoff, sticky
 from .sim_backstage import Deed, Habits
-from .sim_conns import AskedPeer, Peer, is_echo
+from .sim_conns import AskedPeer, CleanPeer, LentPeer, Peer, is_echo
 from .sim_engine import Setup
 from .sim_script import Action, Comes, Supplied
-from .sim_wishes import Wish
+from .sim_wishes import Checkout, Wish
 
 T = TypeVar("T")
 
@@ -33,10 +33,27 @@ CALL_FAULTS = (
     "busy, nonsense", "dead", "dead", "end of file", "timed out", "error", "error", "told",
     "told to rest", "told dead", "told nonsense", "pool error", "interrupt", "hangs",
 )  # fmt: skip
+BLOCK_FAULTS = (
+    "dies", "dies", "dies", "drops", "drops", "error", "error", "error", "dead", "closed", "busy",
+    "told to rest", "told dead", "interrupt", "interrupt", "hangs", "hangs",
+)  # fmt: skip
 INIT_FAULTS = (
     "refused", "refused", "at once", "soon", "late", "nonsense", "mute", "hangs", "refused",
     "refused", "never",
 )  # fmt: skip
+
+
+LEASE_FAULTS = ("closed", "dead", "error", "hangs")
+
+
+def echoes(payload: Any) -> Callable[[Any], Any]:
+    """A block that sends something, and reads what comes."""
+    return lambda conn: conn.call("m", payload)
+
+
+def answers_itself(payload: Any, reply: Any) -> bool:
+    """Whether a block that asked anything got the answer to that."""
+    return reply is None or reply == payload
 
 
 def is_red(info: Any) -> bool:
@@ -106,6 +123,7 @@ def draw_setup(seed: int) -> Setup:
         connect_timeout=dice.pick((1.0, 2.0)),
         timeout=8.0,
         backoff=Backoff(first=first, most=most, jitter=jitter),
+        check_after=dice.pick((0.0, 0.5, 0.5, None)),
         lags=dice.chance(0.5),
     )
 
@@ -122,8 +140,25 @@ class Draw:
         self.haste = dice.pick((0.0, 0.1, 0.3))  # share of callers who give up
         self.pickiness = dice.pick((0.0, 0.1, 0.3))  # share of callers with a filter
         self.change = dice.pick((0.0, 0.05, 0.15))  # share of actions that are not calls
+        self.holding = dice.pick((0.05, 0.2, 0.4, 0.8))  # share of callers who check out
+        self.sharing = dice.pick((0.0, 0.3, 0.7))  # share of those who share
+        self.losing = dice.pick((0.0, 0.1, 0.3))  # share of checkouts that do not end well
+        self.places: Sequence[int] = (1, 1, 1, 2, 3)  # of conns
+        self.ttls: Sequence[float | None] = TTLS
+        self.nesting = 0.06  # share of callers who ask for something while they have a conn
         self.supplies = dice.pick((0.0, 0.5, 1.0))  # share of resources that have a supply
         self.number = 0
+        if dice.chance(0.3):
+            self._crowd()
+
+    def _crowd(self) -> None:
+        """Many who want a few conns with several places, some of them for themselves."""
+        dice = self.dice
+        self.resources = RESOURCES[:1]
+        self.places, self.ttls = (2, 3, 4), (None, None, None, 6.0)
+        self.pace = dice.pick((0.03, 0.06))
+        self.holding, self.sharing = dice.pick((0.3, 0.6)), dice.pick((0.3, 0.6))
+        self.nesting = 0.15
 
     def actions(self) -> Iterator[Action]:
         """What happens, without end."""
@@ -143,7 +178,9 @@ class Draw:
             elif dice.chance(0.04):
                 yield self._action(at, "comes", self._comes(dice.pick(self.resources)))
             else:
-                yield self._action(at, "call", self._wish(0))
+                wish = self._wish(0)
+                verb = "checkout" if isinstance(wish, Checkout) else "call"
+                yield self._action(at, verb, wish)
 
     def _action(self, at: float, verb: str, what: Any) -> Action:
         self.number += 1
@@ -153,6 +190,8 @@ class Draw:
 
     def _wish(self, depth: int) -> Wish:
         dice = self.dice
+        if dice.chance(self.holding):
+            return self._checkout(depth)
         calls: tuple[Deed, ...] = ((dice.pick(LENGTHS), self._fault()),)
         if dice.chance(0.3):
             calls += ((dice.pick(LENGTHS), self._fault()),)
@@ -162,7 +201,7 @@ class Draw:
             gives_up = 12.0  # or a world would be full of those who wait
         who = ... if dice.chance(0.95) else None
         inner = None  # who cannot be told from others cannot be told that he waits for himself
-        if depth < DEEPEST and who is ... and dice.chance(0.06):
+        if depth < DEEPEST and who is ... and dice.chance(self.nesting):
             inner = (dice.pick((0.0, 0.125)), self._wish(depth + 1))
         return Wish(
             resource=dice.pick(self.resources),
@@ -178,6 +217,33 @@ class Draw:
             expects=is_echo,
         )
 
+    def _checkout(self, depth: int) -> Checkout:
+        dice = self.dice
+        fault = dice.pick(BLOCK_FAULTS) if dice.chance(self.losing) else ""
+        gives_up = dice.pick(LENGTHS) if dice.chance(self.haste) else None
+        timeout = dice.pick(TIMEOUTS)
+        if gives_up is None and (timeout is None or fault == "hangs"):
+            gives_up = 12.0
+        inner = None
+        if depth < DEEPEST and dice.chance(self.nesting):
+            inner = (dice.pick((0.0, 0.125)), self._wish(depth + 1))
+        payload = self.number + 1 + depth * 1_000_000
+        return Checkout(
+            resource=dice.pick(self.resources),
+            method=ANY if dice.chance(0.7) else dice.pick(("m", "n")),
+            payload=payload,
+            filter=dice.pick(FILTERS) if dice.chance(self.pickiness) else None,
+            by=self._by() if dice.chance(0.15) else None,
+            timeout=timeout,
+            shared=dice.chance(self.sharing),
+            does=echoes(payload) if dice.chance(0.7) else None,
+            block=(dice.pick(LENGTHS), fault),
+            notices=dice.chance(0.6),
+            gives_up=gives_up,
+            inner=inner,
+            expects=answers_itself,
+        )
+
     def _fault(self) -> str:
         return self.dice.pick(CALL_FAULTS) if self.dice.chance(self.harm) else ""
 
@@ -190,10 +256,10 @@ class Draw:
     def _maker(self, resource: Any) -> Callable[[], Any]:
         dice = self.dice
         return partial(
-            dice.pick((Peer, AskedPeer)),
+            dice.pick((Peer, AskedPeer, CleanPeer, LentPeer)),
             resource,
             dice.pick(METHODS),
-            dice.pick((1, 1, 1, 2, 3)),
+            dice.pick(self.places),
             survives=dice.chance(0.2),
         )
 
@@ -208,8 +274,10 @@ class Draw:
 
         return Habits(
             inits=deeds((0.0, 0.125, 0.125, 0.5, 3.0), INIT_FAULTS),
-            checks=deeds((0.0, 0.125, 0.5, 3.0), ("false", "raises", "hangs")),
+            checks=deeds((0.0, 0.125, 0.5, 3.0), ("false", "raises", "hangs", "lies", "lies")),
             closes=deeds((0.0, 0.0, 0.125, 0.5), ("raises", "hangs")),
+            lends=deeds((0.0, 0.0, 0.125), LEASE_FAULTS),
+            resets=deeds((0.0, 0.0, 0.125, 3.0), LEASE_FAULTS),
         )
 
     def _comes(self, resource: Hashable) -> Comes:
@@ -219,7 +287,7 @@ class Draw:
             named = list(self.resources[:2])
         known = {
             "extra": dice.pick(EXTRAS),
-            "ttl": dice.pick(TTLS),
+            "ttl": dice.pick(self.ttls),
             "revive": dice.pick(REVIVES),
         }
         return Comes(self._maker(named), dice.chance(0.3), known, self._habits())

@@ -51,6 +51,7 @@ class Conduct(Sizes):
         card.fresh = self.stirred = True
         card.well_in = self.looks
         card.condemned = card.said = ""
+        card.broken = False
         card.rests, card.rest_most = self.now + rest, self.now + rest
         if card.source is not None:
             self.born(card, card.source)

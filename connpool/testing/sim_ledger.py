@@ -63,6 +63,8 @@ class Ledger(Line):
         if self.line:
             if free:
                 self.check_waiting(free)
+            if self.wholes:
+                self.check_claims()
             if self.stirred:
                 self.check_hopes()
             due = min(due, *[caller.deadline for caller in self.line])
@@ -72,6 +74,8 @@ class Ledger(Line):
         if self.now >= self._glance:
             self._glance = self.now + GLANCE
             self.check_hunger()
+            if self.missing:
+                self.check_missing()
 
     def _lendable(self, card: Card) -> bool:
         """Whether a conn that is READY has a place for somebody."""
@@ -101,6 +105,10 @@ class Ledger(Line):
         """What is only true of the step that has just been done."""
         if self.in_vain:
             self.check_refusals()
+        if self.untold:
+            self.check_untold()
+        if self.vacated:
+            self.vacated.clear()
         if self.lost:
             self.check_suspects()
             self.lost.clear()
@@ -161,11 +169,12 @@ class Ledger(Line):
         for name in ("cooling", "reviving", "draining", "opening"):
             shown[name] = (getattr(now, name), states.count(State(name)))
         counted = ("calls", "errors", "queued", "moved", "busy", "timeouts", "cancelled")
-        for name in (*counted, "opened", "open_failed", "revived"):
+        for name in (*counted, "checkouts", "lost", "opened", "open_failed", "revived"):
             shown[name] = (getattr(since, name), self.counts[name])
         # Not "expired": what expires in the instant in which it becomes suspect, idle or unwanted
         # may have left for either, and it cannot be told from outside.
-        for reason in ("dead", "closed", "done", "interrupted", "popped", "gave up"):
+        spoilt = ("interrupted", "unclean", "forsaken")
+        for reason in ("dead", "closed", "done", *spoilt, "popped", "gave up"):
             shown[reason] = (since.ended.get(reason, 0), self.ended[reason])
         for name, (said, counted_here) in shown.items():
             if said != counted_here:

@@ -64,6 +64,7 @@ class Player(World):
         self.until: float | None = None  # when its end began
         self._verbs: dict[str, Callable[[int, Any], None]] = {
             "call": self._do_call,
+            "checkout": self._do_call,
             "comes": self._do_comes,
             "supply": self._do_supply,
             "resize": self._do_resize,

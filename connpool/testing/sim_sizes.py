@@ -52,8 +52,9 @@ class Sizes(Books):
     def condemn(self, card: Card, reason: str) -> None:
         """A conn is to leave, or to be opened anew."""
         card.told_in = self.looks
+        card.broken |= reason in BROKEN
         if card.pop is not None:
-            card.said = card.said or reason
+            card.said = reason if reason == "withdrawn" else card.said or reason
         elif not card.condemned or (reason in BROKEN and card.condemned not in BROKEN):
             card.condemned = reason
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from connpool.core import Permit, Standing, State, Ticket, Work
 from connpool.errors import InitError, MethodError, NestedCall
 from tests.core.bench import Bench, error_of, granted, holder, queued
 from tests.core.making import Made, Workshop
+from tests.core.test_claims import only
 
 
 def test_the_first_failure_of_a_supply_is_followed_by_a_pause() -> None:
@@ -202,3 +204,129 @@ def test_a_supply_without_the_method_is_no_hope_for_a_nested_call() -> None:
     assert granted(shop.ask("db", who="me"))
     with pytest.raises(NestedCall):
         shop.ask("db", who="me")
+
+
+# -- checkouts -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wish", ["a call", "a place", "by filter"])
+def test_who_uses_a_conn_has_more_of_it_when_it_comes_to_be_kept_for_another(wish: str) -> None:
+    """He waited before there was a place free: the other waits for him, and he would for ever."""
+    bench = Bench()
+    entry = bench.conn(capacity=2)
+    own, other = bench.lease(whole=False, who="ann"), bench.ask()
+    wanted, stranger = bench.lease(), bench.ask()
+    if wish == "a place":
+        more = bench.lease(whole=False, who="ann")
+    else:
+        more = bench.ask(who="ann", filter=only(entry) if wish == "by filter" else None)
+    bench.answer(other)
+    assert holder(more) is entry
+    bench.release(more)
+    assert queued(stranger)
+    bench.release(own)
+    assert holder(wanted) is entry
+
+
+def test_who_uses_a_kept_conn_has_no_more_than_there_is_and_what_he_asked_for() -> None:
+    """First come, first served; what he cannot have there he waits for."""
+    bench = Bench()
+    entry = bench.conn(methods=["m", "n"], capacity=3)
+    there = bench.conn(methods=["m", "o"])
+    bench.ask(filter=only(there))
+    users = [bench.lease(whole=False, who="ann"), bench.ask(), bench.ask()]
+    wanted = bench.lease(filter=only(entry))
+    elsewhere = bench.ask(method="o", who="ann")
+    picky = bench.ask(filter=only(there), who="ann")
+    whole = bench.lease(who="ann")
+    unknown = bench.ask(who=None)
+    more = [bench.ask(who="ann"), bench.ask(method="n", who="ann"), bench.ask(who="ann")]
+    bench.answer(users[1])
+    assert [granted(call) for call in more] == [True, False, False]
+    bench.answer(users[2])
+    assert [granted(call) for call in more] == [True, True, False]
+    assert all(map(queued, (wanted, elsewhere, picky, whole, unknown)))
+
+
+def test_a_filter_that_raises_for_who_uses_a_kept_conn_tells_him() -> None:
+    """And nobody else."""
+
+    def raises(info: Any) -> bool:
+        if info.extra == "odd":
+            raise ZeroDivisionError("odd")
+        return True
+
+    bench = Bench(audited=False)
+    entry = bench.conn(capacity=2)
+    bench.lease(whole=False, who="ann")
+    other, wanted = bench.ask(), bench.lease()
+    first, more = bench.ask(filter=raises), bench.ask(filter=raises, who="ann")
+    entry.extra = "odd"
+    bench.answer(other)
+    assert isinstance(error_of(more), ZeroDivisionError)
+    assert queued(first)
+    assert queued(wanted)
+
+
+def test_no_conn_is_kept_for_one_who_holds_it_himself() -> None:
+    """It would be kept in vain; he waits for another, and that is kept for him."""
+    bench = Bench()
+    one, two = bench.conn(capacity=2), bench.conn(capacity=2)
+    own = bench.lease(whole=False, who="ann", filter=only(one))
+    others = [bench.ask(filter=only(entry)) for entry in (one, two, two)]
+    wanted, waiting = bench.lease(who="ann"), bench.ask(filter=only(one))
+    bench.answer(others[0])
+    assert one.claim is None
+    assert holder(waiting) is one
+    bench.answer(others[1])
+    assert two.claim is not None
+    bench.answer(others[2])
+    assert holder(wanted) is two
+    bench.release(own)
+
+
+class Thread:
+    """One that holds conns: it equals its number for as long as it lives."""
+
+    def __init__(self) -> None:
+        self.lives = True
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (other == 7 and self.lives)
+
+    def __hash__(self) -> int:
+        return 7
+
+
+@pytest.mark.parametrize("ended", ["answered", "failed"])
+def test_a_call_of_a_thread_is_not_taken_for_what_it_holds(ended: str) -> None:
+    """What it holds of a shared conn is found when it is gone."""
+    bench = Bench()
+    entry = bench.conn(capacity=3, revive=True)
+    thread = Thread()
+    bench.lease(whole=False, who=thread)
+    call = bench.ask(who=7)
+    if ended == "answered":
+        bench.answer(call)
+    else:
+        bench.end(call, KeyError("no harm"))
+    thread.lives = False
+    bench.core.reclaim(lambda who: isinstance(who, Thread) and not who.lives, bench.now)
+    bench.look()
+    assert not entry.in_use
+    assert len(bench.forsaken) == 1
+
+
+def test_what_a_conn_says_that_comes_up_during_a_pop_counts_if_it_is_given_up() -> None:
+    """As when it comes up at any other time."""
+    shop = Workshop()
+    entry = shop.conn("db", methods=["m"], revive=True)
+    shop.end(shop.ask("db"), OSError("torn"))
+    shop.collects = False
+    shop.closed(shop.closing())
+    opening = shop.opening()
+    pop = shop.pop(entry)
+    entry.conn.names, entry.conn.capacity = ["n"], 2
+    shop.opened(opening)
+    shop.unpop(pop)
+    assert [granted(shop.ask("db", "n")) for _ in range(2)] == [True, True]

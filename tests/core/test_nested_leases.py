@@ -90,7 +90,6 @@ def test_who_cannot_be_told_is_not_taken_for_a_user() -> None:
     assert queued(bench.ask(who=None))
 
 
-@pytest.mark.xfail(reason="looked at when a call queues, not when a conn is kept", strict=True)
 def test_who_uses_a_conn_and_waits_for_more_of_it_is_not_kept_from_it() -> None:
     """Here it was full as he asked, and was kept for another when a place became free."""
     bench = Bench()
