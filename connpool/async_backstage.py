@@ -256,13 +256,15 @@ class AsyncBackstage(Face):
         """Wait for a conn that was not to be had at `now`.  Whatever cancels the waiting, no place
         is lost."""
         core = self._core
+        if ticket.cause is not None:
+            now = time.monotonic()  # moved: time has passed, another conn may be free by now
         if self._dropped:
             self._bury(now)
         try:
             if ticket.cause is None:
                 core.queue(ticket, now)
-            else:  # moved: time has passed, another conn may be free by now
-                core.submit(ticket, time.monotonic())
+            else:
+                core.submit(ticket, now)
         finally:
             if core.steps:
                 self._run_steps()
