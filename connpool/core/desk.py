@@ -55,6 +55,7 @@ class Desk(Lending):
             need.size += 1
         else:
             need.size += 1
+            ticket.place = min(ticket.place, arrivals)  # in a child, that of its parent's line
             need.add(ticket)
         ticket.need = need
         self.arrivals = arrivals + 1

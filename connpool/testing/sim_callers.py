@@ -117,6 +117,7 @@ class Callers(Backstage):
         self, caller: Caller, ticket: Ticket, door: Callable[[Ticket, float], Any]
     ) -> None:
         self.turn()
+        caller.inherits = False
         caller.ticket = ticket
         ticket.waiter = caller
         self.me = caller.who
@@ -291,7 +292,8 @@ class Callers(Backstage):
             error, reply = ended.error, reply.value
         else:
             error = None
-            self.core.give(entry, caller.method, caller.who, caller.started, now)
+            if not caller.inherits:
+                self.core.give(entry, caller.method, caller.who, caller.started, now)
             if card is not None:
                 self.ledger.answered(card, caller.method, caller.started)
         if self.story is not None:
@@ -341,6 +343,8 @@ class Callers(Backstage):
         verdict = read(said, getattr(entry.conn, "survives_cancel", False) is True)
         if ended.moves != verdict.moves:
             self.ledger.fail(6, f"{caller} {'moves' if ended.moves else 'does not move'}: {said}")
+        if self.core.entries.get(entry.id) is not entry:
+            return  # the pool has been closed, or it is the parent's
         self.core.conclude(entry, caller.method, caller.who, ended, caller.started, self.now, cause)
         if card is not None:
             ok = isinstance(said, Reply) and not verdict.wrong

@@ -16,7 +16,7 @@ from ..core import ANY, Backoff, sticky
 from .sim_backstage import Deed, Habits
 from .sim_conns import AskedPeer, CleanPeer, LentPeer, Peer, is_echo
 from .sim_engine import Setup
-from .sim_script import Action, Comes, Supplied
+from .sim_script import Action, Comes, Forked, Supplied
 from .sim_wishes import Checkout, Wish
 
 T = TypeVar("T")
@@ -364,6 +364,14 @@ class Draw:
     def _question(self) -> Any:
         return None
 
+    def _fork(self) -> Any:
+        dice, actions, at = self.dice, [], 0.0
+        for _ in range(3 + dice.below(4)):
+            at += dice.pick((0.0, 0.0625, 0.25))
+            actions.append(self._action(at, "call", self._wish(0)))
+        ends = dice.pick(("", "", "error", "dead", "closed", "busy", "drops", "interrupt"))
+        return Forked(dice.below(6), ends, tuple(actions))
+
     def _close(self) -> Any:
         return self.dice.pick((0.0, 0.5, 4.0))
 
@@ -380,5 +388,6 @@ CHANGES: Sequence[tuple[str, Callable[[Draw], Any]]] = (
     *[("resize", Draw._resize)] * 3,
     ("withdraw", Draw._withdraw),
     *[("question", Draw._question)] * 4,
+    *[("fork", Draw._fork)] * 2,
     ("close", Draw._close),
 )

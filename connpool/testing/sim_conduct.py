@@ -239,7 +239,7 @@ class Conduct(Sizes):
 
     def _left(self, card: Card, reason: str, state: State) -> None:
         """A conn is out of service for this reason."""
-        if reason == "dead" and card not in self.lost:
+        if reason == "dead" and card not in self.lost and not card.unpopped:
             self.lost.append(card)
         self.ended[reason] += reason != "popped"
         card.left_for = reason

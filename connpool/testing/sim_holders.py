@@ -127,6 +127,9 @@ class Holders(Lending):
         if self.story is not None:
             how = "well" if error is None else f"with {error!r}"
             self.tell(f"the block of {holder} ends {how}")
+        if holder.inherits:
+            self._ends(holder, error)  # to make it clean is for the parent
+            return
         if error is None and not (entry.resets and holder.whole):
             self._release(holder)
             return
@@ -152,6 +155,9 @@ class Holders(Lending):
         if holder.turn != turn:
             return
         value = settle(value)
+        if holder.inherits:
+            self._ends(holder, holder.failed)
+            return
         if not isinstance(value, Raised):
             self._release(holder)
             return
@@ -188,10 +194,11 @@ class Holders(Lending):
 
     def _loses(self, holder: Holder, how: str) -> None:
         """He will never give it back."""
-        dies = how == "dies" and holder.outer is None
+        dies = how == "dies" and holder.outer is None and not holder.inherits
         if self.story is not None:
             self.tell(f"{holder} {'dies' if dies else 'forgets what he holds'}")
-        self.ledger.loses(holder)
+        if not holder.inherits:
+            self.ledger.loses(holder)
         if dies:
             who = holder.who
             self._people.pop(who.number, None)
@@ -207,6 +214,8 @@ class Holders(Lending):
 
     def _bury(self, holder: Holder) -> None:
         entry = held_by(holder)
+        if holder.inherits:
+            return
         card = self.ledger.back(holder) if holder.card is not None else None
         self.core.forsake(entry, holder.who, holder.where, self.now)
         if card is not None:

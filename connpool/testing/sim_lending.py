@@ -186,6 +186,8 @@ class Lending(Callers):
             self.turn()
         if ended.moves != verdict.moves:
             self.ledger.fail(6, f"{holder} {'moves' if ended.moves else 'does not move'}: {cause}")
+        if holder.inherits:
+            return
         card = self.ledger.back(holder)
         self.core.forfeit(entry, holder.who, ended, self.now, cause)
         self.ledger.forfeited(card, verdict)

@@ -82,9 +82,9 @@ class Caller(Actor):
 
     __slots__ = (
         "arrived", "by", "card", "cause", "deadline", "entry", "error", "filter", "hangs",
-        "happened", "inner", "lined_up", "method", "moved", "order", "outer", "payload", "phase",
-        "place", "queued", "reply", "resource", "started", "still", "ticket", "tries", "turn",
-        "who", "whole", "wish",
+        "happened", "inherits", "inner", "lined_up", "method", "moved", "order", "outer",
+        "payload", "phase", "place", "queued", "reply", "resource", "started", "still", "ticket",
+        "tries", "turn", "who", "whole", "wish",
     )  # fmt: skip
 
     def __init__(self, number: int, wish: Wish) -> None:
@@ -108,6 +108,7 @@ class Caller(Actor):
         self.ticket: Ticket | None = None
         self.cause: BaseException | None = None
         self.happened = False
+        self.inherits = False  # what he has is of a parent process
         self.hangs = False
         self.inner: Caller | None = None
         self.outer: Caller | None = None

@@ -18,15 +18,15 @@ from ..conn import check_conn, describe
 from ..core import Entry, check_revive, check_ttl
 from ..errors import PoolClosed, PoolError, PoolFull
 from .sim_backstage import PLAIN, Habits, Opening, Popping
-from .sim_end import Ending
 from .sim_engine import Setup
+from .sim_forks import Forks
 from .sim_users import known_as
 from .sim_wishes import Caller, Checkout, Holder, Wish
 
 INF = math.inf
 
 
-class World(Ending):
+class World(Forks):
     """A pool in invented time; every rule is checked in every step.
 
     Parameters:

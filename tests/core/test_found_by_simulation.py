@@ -330,3 +330,16 @@ def test_what_a_conn_says_that_comes_up_during_a_pop_counts_if_it_is_given_up() 
     shop.opened(opening)
     shop.unpop(pop)
     assert [granted(shop.ask("db", "n")) for _ in range(2)] == [True, True]
+
+
+def test_a_place_in_the_line_of_a_parent_process_is_none_behind_those_who_come_later() -> None:
+    """A call that forked, and moves in the child, comes before whoever comes after it there."""
+    bench = Bench()
+    bench.conn()
+    user = bench.ask()
+    moved = Ticket("a", "m", None, None, "ann", 0.0, math.inf, 4711.5, OSError("torn"))
+    bench.submit(moved)
+    after = [bench.ask(), bench.ask()]
+    bench.answer(user)
+    assert granted(moved)
+    assert all(map(queued, after))
