@@ -46,9 +46,9 @@ INIT_FAULTS = (
 LEASE_FAULTS = ("closed", "dead", "error", "hangs")
 
 
-def echoes(payload: Any) -> Callable[[Any], Any]:
+def echoes(conn: Any, payload: Any) -> Any:
     """A block that sends something, and reads what comes."""
-    return lambda conn: conn.call("m", payload)
+    return conn.call("m", payload)
 
 
 def answers_itself(payload: Any, reply: Any) -> bool:
@@ -227,16 +227,15 @@ class Draw:
         inner = None
         if depth < DEEPEST and dice.chance(self.nesting):
             inner = (dice.pick((0.0, 0.125)), self._wish(depth + 1))
-        payload = self.number + 1 + depth * 1_000_000
         return Checkout(
             resource=dice.pick(self.resources),
             method=ANY if dice.chance(0.7) else dice.pick(("m", "n")),
-            payload=payload,
+            payload=self.number + 1 + depth * 1_000_000,
             filter=dice.pick(FILTERS) if dice.chance(self.pickiness) else None,
             by=self._by() if dice.chance(0.15) else None,
             timeout=timeout,
             shared=dice.chance(self.sharing),
-            does=echoes(payload) if dice.chance(0.7) else None,
+            does=echoes if dice.chance(0.7) else None,
             block=(dice.pick(LENGTHS), fault),
             notices=dice.chance(0.6),
             gives_up=gives_up,

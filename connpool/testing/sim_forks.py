@@ -17,6 +17,7 @@ from ..errors import Closed
 from .sim_backstage import Opening
 from .sim_contract import FAULTS, Raised, call_fault
 from .sim_end import Ending
+from .sim_engine import Setup
 from .sim_story import Story
 from .sim_wishes import CALLING, HOLDING, LENDING, Caller, Holder
 
@@ -33,6 +34,10 @@ TOLD = (
 class Forks(Ending):
     """The eighth storey of a world."""
 
+    def __init__(self, setup: Setup, *, told: bool = False) -> None:
+        super().__init__(setup, told=told)
+        self.forks = 0
+
     def fork(self, forker: Caller | None = None, ends: str = "") -> Self:
         """The world of a child process; this one goes on as if nothing had been.
 
@@ -45,6 +50,7 @@ class Forks(Ending):
         A pool of tasks is empty there, for its loop is the parent's.  Bring both worlds to their
         end: the child's shares nothing but its story.
         """
+        self.forks += 1
         child = type(self)(self.setup, told=False)
         child.now = child.ledger.now = self.now
         child.dark, child.struck = dict(self.dark), dict(self.struck)

@@ -57,7 +57,7 @@ class Holders(Lending):
             fault = "dead"
         value, took = (None, 0.0)
         if wish.does is not None:
-            value, took = perform(wish.does, (given,), {}, self.setup.latency)
+            value, took = perform(wish.does, (given, wish.payload), {}, self.setup.latency)
         if wish.inner is not None and holder.inner is None:
             delay, inner = wish.inner
             self.later(delay, holder, self._call_inside, holder, holder.turn, inner)

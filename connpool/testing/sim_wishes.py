@@ -58,8 +58,8 @@ class Checkout(Wish):
     Parameters:
         resource, method, filter, by, timeout: as for a pool's `checkout`; `ANY`: any method.
         shared: False: he has the conn for himself; True: one of its places.
-        does: what the block does with what it is given, called with that; gives what a conn's
-            `call` may give: a value or a `Took`.
+        does: what the block does with what it is given: called with that and the payload, gives
+            what a conn's `call` may give, a value or a `Took`.
         block: how long the block lasts (None: as long as `does` says), and how it ends: "" well;
             any fault of a call that is an error: with it; "dies": whoever holds the conn is gone,
             and never gives it back; "drops": he forgets it; "hangs": he does not let go.
@@ -72,7 +72,7 @@ class Checkout(Wish):
 
     method: Hashable = ANY
     shared: bool = False
-    does: Callable[[Any], Any] | None = None
+    does: Callable[[Any, Any], Any] | None = None
     block: tuple[float | None, str] = (None, "")
     notices: bool = True
 

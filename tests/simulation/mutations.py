@@ -428,7 +428,7 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
     (
         "a pop given up puts nothing back",
         "leaving.py",
-        "                self._reinstate(entry, now)\n",
+        "                self._reinstate(entry, pop.news.get(entry), now)\n",
         "                pass\n",
     ),
     (
@@ -503,5 +503,280 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
         "book.py",
         "        self._recheck(entry, entry.group.listings, now)\n",
         "",
+    ),
+    # -- leases
+    (
+        "a lease that is released keeps its places",
+        "leasing.py",
+        "            entry.whole = False\n            entry.in_use = 0\n        elif",
+        "            entry.whole = False\n        elif",
+    ),
+    (
+        "a conn that is released serves nobody who waits",
+        "leasing.py",
+        "        elif self.waiting and (group.line is None or group.line.needs):\n"
+        "            self._serve(entry, now)\n",
+        "",
+    ),
+    (
+        "a lease may end twice",
+        "leasing.py",
+        "        if not entry.in_use or not entry.held_by(who):\n            return False\n",
+        "",
+    ),
+    (
+        "a spoilt conn is given back like any other",
+        "leasing.py",
+        "            self._ended(entry, ended.end, ended.rest, now, cause)",
+        "            self._ended(entry, None, ended.rest, now, cause)",
+    ),
+    (
+        "a block's rest is ignored",
+        "leasing.py",
+        "            self._ended(entry, ended.end, ended.rest, now, cause)",
+        "            self._ended(entry, ended.end, 0.0, now, cause)",
+    ),
+    (
+        "a conn that was not handed over counts as checked out",
+        "leasing.py",
+        "            self._tally.checkouts += not ended.moves\n",
+        "            self._tally.checkouts += 1\n",
+    ),
+    (
+        "a lost lease is told of twice",
+        "leasing.py",
+        "            self._tally.lost += 1\n",
+        "            self._tally.lost += 1\n"
+        "            self.steps.append(Forsaken(snapshot(entry, now), where))\n",
+    ),
+    (
+        "a lost conn goes on",
+        "leasing.py",
+        "outcome.Outcome(end=outcome.FORSAKEN)",
+        "outcome.Outcome()",
+    ),
+    (
+        "of a lost lease nobody knows where it was taken",
+        "leasing.py",
+        "self.forsake(entry, holder, entry.where, now)",
+        "self.forsake(entry, holder, None, now)",
+    ),
+    (
+        "those who live are robbed",
+        "leasing.py",
+        "                if gone(holder):\n",
+        "                if True:\n",
+    ),
+    (
+        "who is gone keeps what he held",
+        "leasing.py",
+        "                if gone(holder):\n",
+        "                if False:\n",
+    ),
+    (
+        "nobody looks for what was lost before the first checkout",
+        "leasing.py",
+        "        self.leasing = True\n        if self.waiting:\n",
+        "        self.leasing = True\n        if False:\n",
+    ),
+    (
+        "the lookout rings once",
+        "life.py",
+        "                self.steps.append(LOOK)\n                self._arm(entry, now + LOOKOUT)\n",
+        "                self.steps.append(LOOK)\n",
+    ),
+    (
+        "the lookout rings in vain",
+        "life.py",
+        "                self.steps.append(LOOK)\n",
+        "",
+    ),
+    (
+        "nobody looks out when somebody queues",
+        "desk.py",
+        "        if self.leasing and self._lookout.alarm == math.inf:\n",
+        "        if False:\n",
+    ),
+    (
+        "a whole conn is lent though somebody uses it",
+        "lending.py",
+        "            if not entry.in_use:\n                return entry\n            shared.append(entry)\n"
+        "            if len(shared) == most:\n                break\n        return None\n\n    @staticmethod\n"
+        "    def _first_passing(",
+        "            if not entry.in_use or most == math.inf:\n                return entry\n            shared.append(entry)\n"
+        "            if len(shared) == most:\n                break\n        return None\n\n    @staticmethod\n"
+        "    def _first_passing(",
+    ),
+    (
+        "a router may choose a whole conn that is used",
+        "lending.py",
+        "if not (whole and e.in_use)]",
+        "]",
+    ),
+    (
+        "who takes a whole conn takes one place",
+        "entry.py",
+        "        self.in_use = self.capacity\n        self.user = who\n",
+        "        self.in_use = 1\n        self.user = who\n",
+    ),
+    (
+        "who has a whole conn has no places that are added",
+        "entry.py",
+        "        if self.whole:\n            self.in_use = capacity\n            self.users = None\n",
+        "",
+    ),
+    (
+        "a call of a thread is taken for what it holds",
+        "entry.py",
+        "        self.users.reverse()\n        self.users.remove(who)\n        self.users.reverse()\n",
+        "        self.users.remove(who)\n",
+    ),
+    # -- claims
+    (
+        "nothing is kept for who wants it whole",
+        "desk.py",
+        "                    need.claim, entry.claim = entry, need\n"
+        "                    self._claiming.append(need)\n                    return None\n",
+        "                    pass\n",
+    ),
+    (
+        "what is kept is lent to others",
+        "candidates.py",
+        "return entry.state is READY and entry.in_use < entry.capacity and entry.claim is None",
+        "return entry.state is READY and entry.in_use < entry.capacity",
+    ),
+    (
+        "a conn is kept for who holds it himself",
+        "desk.py",
+        "if need.claim is None and not entry.held_by(need.tickets[0].who):",
+        "if need.claim is None:",
+    ),
+    (
+        "who wants a whole conn keeps several",
+        "desk.py",
+        "if need.claim is None and not entry.held_by(need.tickets[0].who):",
+        "if not entry.held_by(need.tickets[0].who):",
+    ),
+    (
+        "who gives up has it kept still",
+        "desk.py",
+        "        if first and need.claim is not None:\n            self._disclaim(need)\n",
+        "",
+    ),
+    (
+        "who is served has another kept still",
+        "desk.py",
+        "        if need.claim is not None:\n            self._disclaim(need)\n        self.waiting -= 1\n",
+        "        self.waiting -= 1\n",
+    ),
+    (
+        "what is not kept any more serves nobody",
+        "desk.py",
+        "            if entry.state is READY and entry.expires > now:\n                self._serve(entry, now)\n",
+        "            pass\n",
+    ),
+    (
+        "who uses a kept conn waits for himself",
+        "desk.py",
+        "            if entry.claim is not None:\n                self._serve_users(entry, now)\n",
+        "",
+    ),
+    (
+        "who uses a kept conn is not let in when he comes",
+        "desk.py",
+        "            if free and (earlier or uses) and",
+        "            if free and earlier and",
+    ),
+    (
+        "who came before him for whom it is kept is not let in",
+        "desk.py",
+        "            if free and (earlier or uses) and",
+        "            if free and uses and",
+    ),
+    (
+        "a conn that leaves is kept still",
+        "entry.py",
+        "    if entry.claim is not None and state is not READY:\n        release_claim(entry)\n",
+        "",
+    ),
+    # -- what the end of a checkout says
+    (
+        "a check that failed does not move the caller",
+        "outcome.py",
+        "        return Outcome(end=DEAD, moves=True)\n    return Outcome(end=INTERRUPTED, error=error)\n\n\ndef of_lend",
+        "        return Outcome(end=DEAD, error=error)\n    return Outcome(end=INTERRUPTED, error=error)\n\n\ndef of_lend",
+    ),
+    (
+        "a check that was cut short says nothing",
+        "outcome.py",
+        "        return Outcome(end=DEAD, moves=True)\n    return Outcome(end=INTERRUPTED, error=error)\n\n\ndef of_lend",
+        "        return Outcome(end=DEAD, moves=True)\n    return Outcome(error=error)\n\n\ndef of_lend",
+    ),
+    (
+        "whatever its lend raises is the conn's death",
+        "outcome.py",
+        "    if isinstance(error, Exception) and not isinstance(error, Closed):\n        return Outcome(error=error)\n",
+        "",
+    ),
+    (
+        "a shared block moves",
+        "outcome.py",
+        "return Outcome(ended.end, ended.rest, error=error) if ended.moves else ended",
+        "return ended",
+    ),
+    (
+        "a block that raised leaves a clean conn",
+        "outcome.py",
+        "return None if resets else Outcome(end=UNCLEAN)",
+        "return None if resets else Outcome()",
+    ),
+    (
+        "a block that was cut short leaves a clean conn",
+        "outcome.py",
+        "    if not isinstance(error, Exception) and survives_cancel is not True:\n        return Outcome(end=INTERRUPTED)\n",
+        "",
+    ),
+    (
+        "a conn that outlives cancellation never does",
+        "outcome.py",
+        "    if not isinstance(error, Exception) and survives_cancel is not True:\n        return Outcome(end=INTERRUPTED)\n",
+        "    if not isinstance(error, Exception):\n        return Outcome(end=INTERRUPTED)\n",
+    ),
+    (
+        "a whole conn is not made clean",
+        "outcome.py",
+        "        return None if resets and not shared else Outcome()\n",
+        "        return Outcome()\n",
+    ),
+    (
+        "a reset that failed is no matter",
+        "outcome.py",
+        "    return Outcome(end=UNCLEAN if isinstance(error, Exception) else INTERRUPTED)\n",
+        "    return Outcome()\n",
+    ),
+    (
+        "a torn reset says nothing of the server",
+        "outcome.py",
+        "    if isinstance(error, (OSError, EOFError, Closed)):\n        return Outcome(end=DEAD)\n",
+        "",
+    ),
+    (
+        "a route leads to what somebody has for himself",
+        "machine.py",
+        "common = [entry for entry in roll if not entry.whole]",
+        "common = list(roll)",
+    ),
+    # -- forks
+    (
+        "a supply in a child has made some already",
+        "supply.py",
+        "            self.min_size, self.max_size, self.max_idle, self.connect_timeout, self.ping_interval,\n        )",
+        "            self.min_size, self.max_size, self.max_idle, self.connect_timeout, self.ping_interval, size=self.size,\n        )",
+    ),
+    (
+        "a supply in a child has other sizes",
+        "supply.py",
+        "            self.min_size, self.max_size, self.max_idle,",
+        "            0, 10, self.max_idle,",
     ),
 )
