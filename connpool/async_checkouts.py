@@ -24,7 +24,7 @@ from .core import Entry, Outcome, Ticket, Timeout, of_check, of_lend, of_reset
 from .core.entry import RESETS
 from .driver import until
 from .errors import Closed
-from .leases import BaseLease, leaving, wants_check
+from .leases import BaseLease, leaving, mark, unmark, wants_check
 from .loops import has_ended
 
 logger = logging.getLogger("connpool")
@@ -86,6 +86,19 @@ class _ChoosyLease(Lease):
     """One whose user asks for more than the resource."""
 
     __slots__ = ("__dict__",)
+
+    async def __aenter__(self) -> Any:
+        given = await super().__aenter__()
+        mark(self)
+        return given
+
+    async def __aexit__(self, *ended: Any) -> None:
+        unmark(self)
+        await super().__aexit__(*ended)
+
+    def __del__(self) -> None:
+        unmark(self)
+        super().__del__()
 
 
 class AsyncCheckouts(AsyncSupplies):
@@ -232,4 +245,4 @@ class AsyncCheckouts(AsyncSupplies):
     def _look(self) -> None:
         """Take back what tasks hold that are gone."""
         with self._turn as now:
-            self._core.reclaim(has_ended, now)
+            self._core.reclaim(has_ended, now, self._marks.values())

@@ -22,7 +22,7 @@ from .core import Entry, Outcome, Ticket, Timeout, of_check, of_lend, of_reset
 from .core.entry import RESETS
 from .driver import until
 from .errors import Closed
-from .leases import BaseLease, leaving, wants_check
+from .leases import BaseLease, leaving, mark, unmark, wants_check
 from .supplies import Supplies
 
 logger = logging.getLogger("connpool")
@@ -130,6 +130,19 @@ class _ChoosyLease(Lease):
     """One whose user asks for more than the resource."""
 
     __slots__ = ("__dict__",)
+
+    def __enter__(self) -> Any:
+        given = super().__enter__()
+        mark(self)
+        return given
+
+    def __exit__(self, *ended: Any) -> None:
+        unmark(self)
+        super().__exit__(*ended)
+
+    def __del__(self) -> None:
+        unmark(self)
+        super().__del__()
 
 
 class Checkouts(Supplies):
@@ -271,7 +284,7 @@ class Checkouts(Supplies):
     def _look(self) -> None:
         """Take back what threads hold that have ended."""
         with self._turn as now:
-            self._core.reclaim(_gone, now)
+            self._core.reclaim(_gone, now, self._marks.values())
 
 
 def _gone(who: Any) -> bool:

@@ -71,6 +71,8 @@ class Driver:
         self._timeout = self._options.timeout
         # Checkouts that the garbage collector has found before they were over.
         self._dropped: list[tuple[Any, Entry, Any, Any]] = []
+        # Where in the users' code those who share conns have taken their places.
+        self._marks: dict[int, tuple[Entry, Any, Any]] = {}
         self._renew()
 
     def _renew(self) -> None:

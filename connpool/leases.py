@@ -108,6 +108,17 @@ class BaseLease:
         return f"<checkout of {show(self._resource)} from pool {self._pool.name!r}: {held}>"
 
 
+def mark(lease: BaseLease) -> None:
+    """Remember where a place of a shared conn was taken: the conn knows only the last of them."""
+    if not lease._whole:
+        lease._pool._marks[id(lease)] = (lease._entry, lease._who, lease._where)
+
+
+def unmark(lease: BaseLease) -> None:
+    """It is over, or lost; this may run anywhere, as `BaseLease.__del__` may."""
+    lease._pool._marks.pop(id(lease), None)
+
+
 def wants_check(entry: Entry, after: float, now: float) -> bool:
     """Whether a conn is to be asked if it is well before it is handed over.
 

@@ -9,7 +9,7 @@ lease ends once, and what is said of it later changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 from . import outcome
@@ -126,9 +126,24 @@ class Leasing(Book):
             self.steps.append(Forsaken(snapshot(entry, now), where))
             self.forfeit(entry, who, outcome.Outcome(end=outcome.FORSAKEN), now)
 
-    def reclaim(self, gone: Callable[[Any], bool], now: float) -> None:
-        """Take back what those hold who are gone: a look at every conn in use."""
+    def reclaim(
+        self,
+        gone: Callable[[Any], bool],
+        now: float,
+        marks: Iterable[tuple[Entry, Any, Any]] = (),
+    ) -> None:
+        """Take back what those hold who are gone: a look at every conn in use.
+
+        `marks` say who has taken a place of which conn where; of one that several share the entry
+        knows only where the last was taken.
+        """
+        known = list(marks)
         for entry in tuple(self.entries.values()):
             for holder in tuple(entry.owners):
                 if gone(holder):
-                    self.forsake(entry, holder, entry.where, now)
+                    found = [m for m in known if m[0] is entry and m[1] is holder][:1]
+                    where = entry.where
+                    for mark in found:
+                        known.remove(mark)  # he may have taken several
+                        where = mark[2]
+                    self.forsake(entry, holder, where, now)

@@ -73,7 +73,7 @@ class Card:
         "failures", "fresh", "handed", "holders", "id", "inits", "left_for", "left_in", "means",
         "methods", "open", "opens", "permit", "permit_due", "pop", "refusals", "resource",
         "resources", "rest_most", "rests", "revive", "said", "seen", "source", "streak", "told_in",
-        "ttl", "unpopped", "used", "well_in", "widest",
+        "ttl", "unpopped", "used", "well_in",
     )  # fmt: skip
 
     def __init__(self, entry: Entry, source: Source | None = None) -> None:
@@ -87,7 +87,7 @@ class Card:
         self.resource: Any = None
         self.resources: tuple[Hashable, ...] = ()
         self.methods: frozenset[Hashable] = frozenset()
-        self.capacity = self.widest = 1  # places, and how many it has had at most
+        self.capacity = 1
         self.checks = False
         self.seen = State.OPENING  # the state it was in when last looked at
         self.holders: list[Caller] = []  # one for each place that is taken
@@ -144,7 +144,6 @@ class Card:
         """It has said what it is."""
         self.resource, self.resources = what.resource, what.resources
         self.methods, self.capacity, self.checks = what.methods, what.capacity, what.checks
-        self.widest = max(self.widest, self.capacity)
 
     def recovered(self) -> None:
         """It has answered a call."""
@@ -177,7 +176,6 @@ class Card:
 
     def fit(self) -> None:
         """It has more places than before, or fewer: who has it for himself has all of them."""
-        self.widest = max(self.widest, self.capacity)
         if self.whole:
             self.holders = [self.holders[0]] * self.capacity
 

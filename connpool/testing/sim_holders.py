@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..core import Outcome, of_leaving, of_reset
+from ..core import Entry, Outcome, of_leaving, of_reset
 from .sim_cards import Card
 from .sim_contract import (
     FAULTS,
@@ -26,10 +26,12 @@ from .sim_contract import (
 )
 from .sim_engine import Setup
 from .sim_lending import Lending, held_by
-from .sim_wishes import CLEANING, HOLDING, LENDING, Caller, Holder, is_gone
+from .sim_wishes import CLEANING, HOLDING, LENDING, OVER, Caller, Holder, is_gone
 
 INF = math.inf
 
+# Who is about this has a mark, if he shares.
+MARKED = (HOLDING, OVER)
 # Ways not to come back.
 LOSSES = frozenset({"dies", "drops"})
 
@@ -219,20 +221,30 @@ class Holders(Lending):
         card = self.ledger.back(holder) if holder.card is not None else None
         self.core.forsake(entry, holder.who, holder.where, self.now)
         if card is not None:
-            self.ledger.forsaken(holder, card, died=False)
+            self.ledger.forsaken(holder, card)
             self._taken_back(holder, card)
         self.leave()
 
     def look_for_lost(self) -> None:
         """A step: take back what those hold who are gone."""
         self.turn()
+        marks = self._marks()
         gone = [holder for holder in self.ledger.missing if is_gone(holder.who)]
         cards = [self.ledger.back(holder) for holder in gone]
-        self.core.reclaim(is_gone, self.now)
+        self.core.reclaim(is_gone, self.now, marks)
         for holder, card in zip(gone, cards, strict=True):
-            self.ledger.forsaken(holder, card, died=True)
+            self.ledger.forsaken(holder, card)
             self._taken_back(holder, card)
         self.leave()
+
+    def _marks(self) -> list[tuple[Entry, Any, Any]]:
+        """Where those took their places who share conns."""
+        holders = [*self.active, *self.ledger.missing]
+        return [
+            (held_by(holder), holder.who, holder.where)
+            for holder in holders
+            if isinstance(holder, Holder) and holder.phase in MARKED and not holder.whole
+        ]
 
     def _taken_back(self, holder: Holder, card: Card) -> None:
         if self.story is not None:

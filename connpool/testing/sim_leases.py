@@ -66,11 +66,10 @@ class Leases(Conduct):
         holder.lost_at = self.now
         self.missing.append(holder)
 
-    def forsaken(self, holder: Holder, card: Card, *, died: bool) -> None:
+    def forsaken(self, holder: Holder, card: Card) -> None:
         """It was taken back from him."""
         self.missing.remove(holder)
-        vague = died and card.widest > 1 and not holder.whole
-        self.untold.append((card.id, ... if vague else holder.where))
+        self.untold.append((card.id, holder.where))
         self.counts["checkouts"] += 1
         self.counts["lost"] += 1
         self._dies(card, "forsaken")
@@ -79,10 +78,7 @@ class Leases(Conduct):
         """A step: the pool says that a conn was never given back."""
         said = (step.info.id, step.where)
         if said not in self.untold:
-            said = (step.info.id, ...)  # the mark may be that of another who has shared it
-        if said not in self.untold:
-            what = f"conn {step.info.id} is said to be lost, {step.where}"
-            self.fail(14, f"{what}; lost are {self.untold}")
+            self.fail(14, f"conn {said[0]} is said to be lost, {said[1]}; lost are {self.untold}")
         self.untold.remove(said)
 
     def check_untold(self) -> None:

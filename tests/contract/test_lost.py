@@ -114,6 +114,32 @@ async def test_the_holder_is_gone(world: World, shared: bool) -> None:
 
 
 @scenario
+async def test_one_of_those_who_share_a_conn_is_gone(world: World) -> None:
+    """The warning names the line where that one has checked it out, and not the last that was."""
+
+    async def take_here(pool: PoolFace, world: World) -> Any:
+        lease = pool.bare.checkout("line", shared=True)
+        await world.held(lease).__aenter__()
+        return lease, inspect.currentframe().f_lineno - 2  # type: ignore[union-attr]
+
+    pool, hang = await world.pool(), world.hang()
+    await pool.put(world.conn("line", capacity=3), revive=True)
+    handle = world.start(take_here, pool, world)
+    lease, line = await handle.result()
+    await world.gone(handle)
+    living = await world.holding(hang, pool, "line", shared=True)
+    waiting = await world.in_line(None, pool, "line", timeout=3)
+    with told_of_a_loss() as told:
+        await world.advance(1)
+        hang.release()
+        await living.result()
+        await waiting.result()
+    assert [(w.filename, w.lineno) for w in told] == [(__file__, line)]
+    await world.held(lease).__aexit__(None, None, None)
+    assert pool.stats().now.in_use == 0
+
+
+@scenario
 async def test_a_holder_that_lives_keeps_its_conn(world: World) -> None:
     """However long, and whoever waits."""
     pool, hang = await world.pool(timeout=None), world.hang()

@@ -343,3 +343,19 @@ def test_a_place_in_the_line_of_a_parent_process_is_none_behind_those_who_come_l
     bench.answer(user)
     assert granted(moved)
     assert all(map(queued, after))
+
+
+def test_of_those_who_share_a_conn_each_has_taken_his_place_somewhere_else() -> None:
+    """Who lost it is told so, and not who took his place last; one may have taken several."""
+    bench = Bench()
+    sole, several = bench.conn("a"), bench.conn("b", capacity=4)
+    ann, bob = [bench.lease("b", whole=False, who="ann") for _ in range(2)], bench.lease("a")
+    eve = bench.lease("b", whole=False)
+    sole.where, several.where = "line 8", "line 9"
+    marks = [(several, eve.who, "line 9"), (several, "ann", "line 3"), (several, "ann", "line 4")]
+    bench.core.reclaim(lambda who: who in ("ann", bob.who), bench.now, marks)
+    bench.look()
+    told = sorted((told.info.id, told.where) for told in bench.forsaken)
+    assert told == [(sole.id, "line 8"), (several.id, "line 3"), (several.id, "line 4")]
+    assert several.holders == [eve.who]
+    assert len(ann) == 2

@@ -558,8 +558,14 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
     (
         "of a lost lease nobody knows where it was taken",
         "leasing.py",
-        "self.forsake(entry, holder, entry.where, now)",
+        "self.forsake(entry, holder, where, now)",
         "self.forsake(entry, holder, None, now)",
+    ),
+    (
+        "of those who share a conn the last is to blame",
+        "leasing.py",
+        "                        where = mark[2]\n",
+        "",
     ),
     (
         "those who live are robbed",
@@ -572,12 +578,6 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
         "leasing.py",
         "                if gone(holder):\n",
         "                if False:\n",
-    ),
-    (
-        "nobody looks for what was lost before the first checkout",
-        "leasing.py",
-        "        self.leasing = True\n        if self.waiting:\n",
-        "        self.leasing = True\n        if False:\n",
     ),
     (
         "the lookout rings once",
