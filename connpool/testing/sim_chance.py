@@ -148,7 +148,7 @@ class Draw:
         self.nesting = 0.06  # share of callers who ask for something while they have a conn
         self.supplies = dice.pick((0.0, 0.5, 1.0))  # share of resources that have a supply
         self.number = 0
-        if dice.chance(0.3):
+        if dice.chance(0.35):
             self._crowd()
 
     def _crowd(self) -> None:
@@ -158,7 +158,7 @@ class Draw:
         self.places, self.ttls = (2, 3, 4), (None, None, None, 6.0)
         self.pace = dice.pick((0.03, 0.06))
         self.holding, self.sharing = dice.pick((0.3, 0.6)), dice.pick((0.3, 0.6))
-        self.nesting = 0.15
+        self.losing, self.nesting = dice.pick((0.1, 0.3)), 0.25
 
     def actions(self) -> Iterator[Action]:
         """What happens, without end."""
@@ -172,6 +172,8 @@ class Draw:
         while True:
             if dice.chance(0.7):
                 at += int(dice.random() * self.pace * 32) * 0.0625
+            elif dice.chance(0.02):
+                at += 5.0  # nothing new, only what is due
             if dice.chance(self.change):
                 verb, draw = dice.pick(CHANGES)
                 yield self._action(at, verb, draw(self))

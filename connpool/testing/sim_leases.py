@@ -9,10 +9,10 @@ it was taken; a conn is kept for one who waits for it, can have it, and does not
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from ..core import Core, Forsaken, Options, State
-from .sim_books import LAG
 from .sim_cards import LIVE, Card
 from .sim_conduct import Conduct
 from .sim_contract import Verdict
@@ -85,19 +85,12 @@ class Leases(Conduct):
         """Of each that was taken back somebody is told in the same step."""
         self.fail(14, f"conn {self.untold[0][0]} was taken back, and nobody is told")
 
-    def check_missing(self) -> None:
-        """What is lost is taken back while somebody waits."""
+    def missed_at(self) -> float:
+        """When what is lost should be taken back, since somebody waits."""
         if self.closed:
-            return
-        longest = self.now - LOOKOUT - LAG - GLANCE
-        waiting = [caller for caller in self.line if caller.lined_up < longest]
-        for holder in self.missing:
-            if waiting and holder.lost_at < longest:
-                self.fail(
-                    5,
-                    f"{waiting[0]} waits since {waiting[0].lined_up:.3f}, and nobody takes back "
-                    f"what {holder} has lost at {holder.lost_at:.3f}",
-                )
+            return math.inf
+        since = min(caller.lined_up for caller in self.line)
+        return max(since, min(holder.lost_at for holder in self.missing)) + LOOKOUT + GLANCE
 
     # -- claims --------------------------------------------------------------------------------
 

@@ -68,14 +68,14 @@ class Ledger(Line):
             if self.stirred:
                 self.check_hopes()
             due = min(due, *[caller.deadline for caller in self.line])
+            if self.missing:
+                due = min(due, self.missed_at())
         self.due = due
         self._look_at_this_step()
         self.looks += 1
         if self.now >= self._glance:
             self._glance = self.now + GLANCE
             self.check_hunger()
-            if self.missing:
-                self.check_missing()
 
     def _lendable(self, card: Card) -> bool:
         """Whether a conn that is READY has a place for somebody."""
@@ -120,6 +120,9 @@ class Ledger(Line):
     def goes_on(self, now: float) -> None:
         """Time passes: what was due should be done."""
         if now > self.due + LAG and not self.abandoned:
+            if self.line and self.missing and now > self.missed_at() + LAG:
+                lost = ", ".join(map(str, self.missing))
+                self.fail(5, f"{self.line[0]} waits, and nobody takes back what {lost} held")
             what = f"something was due at {self.due:.3f}, and at {now:.3f} it is not done"
             self.fail(3 if self.line else 11, what)
         self.now = now
