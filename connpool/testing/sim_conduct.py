@@ -29,6 +29,8 @@ OPENING, REVIVING, DRAINING, GONE = (
 )  # fmt: skip
 FINAL = ("withdrawn", "popped", "pool closed", "gave up")
 INF = math.inf
+# Differences of seconds smaller than this come of the arithmetic.
+ROUNDING = 1e-9
 
 
 class Conduct(Sizes):
@@ -274,7 +276,7 @@ class Conduct(Sizes):
             most = backoff.most * (1 + backoff.jitter)
         elif reason in LOST:
             most = 0.0
-        if not least <= wait <= max(most, 1e-9):
+        if not least - ROUNDING <= wait <= most + ROUNDING:
             self.fail(
                 13,
                 f"conn {card.id} ({reason}, {card.streak} times in a row) is opened again after "
