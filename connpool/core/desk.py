@@ -217,7 +217,6 @@ class Desk(Lending):
             listing = ticket.need.listing
             self._fail(ticket)
             ticket.error = self._timeout(ticket, listing, now)
-        self._serve_unclaimed(now)
 
     # -- the meeting ---------------------------------------------------------------------------
 
@@ -282,7 +281,8 @@ class Desk(Lending):
     def _next_for(self, entry: Entry, now: float) -> Need | None:
         """The need whose first has waited longest among those that `entry` can serve.
 
-        Where that one wants the whole conn, and somebody else still uses it, it is kept for him.
+        Where that one wants the whole conn, and somebody else still uses it, it is kept for him,
+        if his time is not over at this very instant.
         """
         group = entry.group
         assert group is not None
@@ -299,7 +299,9 @@ class Desk(Lending):
             ):
                 if not need.whole or not entry.in_use:
                     return need
-                if need.claim is None and not entry.held_by(need.tickets[0].who):
+                first = need.tickets[0]
+                waits = first.deadline > now and not entry.held_by(first.who)
+                if need.claim is None and waits:
                     need.claim, entry.claim = entry, need
                     self._claiming.append(need)
                     return None

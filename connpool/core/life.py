@@ -346,6 +346,7 @@ class Life(Care):
         while (entry := self._alarms.pop(now)) is not None:
             self._ring(entry, now)
         self._expire_tickets(now)
+        self._serve_unclaimed(now)  # not before: one may have expired just now
         self._set_due()
 
     def _ring(self, entry: Entry | Supply | Lookout, now: float) -> None:
@@ -377,8 +378,7 @@ class Life(Care):
 
     def _rearm(self, entry: Entry, now: float) -> None:
         """Set the alarm for what is next in the life of `entry`."""
-        due = next_alarm(entry, now)
-        if due < math.inf:
+        if (due := next_alarm(entry, now)) < math.inf:
             self._arm(entry, due)
 
     def _rest(self, entry: Entry, seconds: float, now: float) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from connpool.core import Permit, Standing, State, Ticket, Work
-from connpool.errors import InitError, MethodError, NestedCall
+from connpool.errors import Busy, InitError, MethodError, NestedCall
 from tests.core.bench import Bench, error_of, granted, holder, queued
 from tests.core.making import Made, Workshop
 from tests.core.test_claims import only
@@ -359,3 +359,31 @@ def test_of_those_who_share_a_conn_each_has_taken_his_place_somewhere_else() -> 
     assert told == [(sole.id, "line 8"), (several.id, "line 3"), (several.id, "line 4")]
     assert several.holders == [eve.who]
     assert len(ann) == 2
+
+
+def test_nothing_is_kept_for_one_whose_time_is_over_at_this_instant() -> None:
+    """Or those who come after him would be passed over for who uses the conn already."""
+    bench = Bench()
+    entry = bench.conn(capacity=3)
+    bench.lease(whole=False, who="ann")
+    users = [bench.ask(), bench.ask()]
+    bench.lease(timeout=5.0)
+    first, more = bench.ask(), bench.ask(who="ann")
+    bench.end(users[0], Busy(5.0))
+    bench.at(5.0)
+    assert holder(first) is entry
+    assert queued(more)
+
+
+def test_a_conn_that_expires_as_he_gives_up_for_whom_it_is_kept_is_lent_to_nobody() -> None:
+    """What is due at an instant comes before what else happens then."""
+    bench = Bench()
+    entry = bench.conn(capacity=3, ttl=5.0, revive=True)
+    users = [bench.ask(), bench.ask(), bench.ask()]
+    wanted, waiting = bench.lease(), bench.ask()
+    bench.answer(users[0])
+    assert entry.claim is not None
+    bench.now = 5.0
+    bench.cancel(wanted)
+    assert queued(waiting)
+    assert entry.state is State.REVIVING

@@ -648,14 +648,14 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
     (
         "a conn is kept for who holds it himself",
         "desk.py",
-        "if need.claim is None and not entry.held_by(need.tickets[0].who):",
-        "if need.claim is None:",
+        "waits = first.deadline > now and not entry.held_by(first.who)",
+        "waits = first.deadline > now",
     ),
     (
         "who wants a whole conn keeps several",
         "desk.py",
-        "if need.claim is None and not entry.held_by(need.tickets[0].who):",
-        "if not entry.held_by(need.tickets[0].who):",
+        "if need.claim is None and waits:",
+        "if waits:",
     ),
     (
         "who gives up has it kept still",
