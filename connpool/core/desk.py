@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import NestedCall, PoolClosed, PoolError, PoolFull, PoolTimeout, show
 from .candidates import Listing, Offer, refusal, witness
@@ -25,6 +25,10 @@ from .waiting import ANY, FAILED, GRANTED, QUEUED, Need, Standing, Ticket
 
 class Desk(Lending):
     """The second storey of the core: entries and tickets."""
+
+    if TYPE_CHECKING:  # what a storey above does
+
+        def _brings_more(self, supply: Supply, who: Any) -> bool: ...
 
     # -- waiting -------------------------------------------------------------------------------
 
@@ -60,6 +64,9 @@ class Desk(Lending):
         ticket.need = need
         self.arrivals = arrivals + 1
         self.waiting += 1
+        if need.claim is not None and need.claim.held_by(need.tickets[0].who):
+            self._disclaim(need)  # a moved one has come before him for whom it was kept
+            self._serve_unclaimed(now)
         if ticket.deadline != math.inf:
             self._deadlines.add(ticket, arrivals, self.waiting)
             if ticket.deadline < self.due:
@@ -144,7 +151,8 @@ class Desk(Lending):
         if ticket.who is None:
             return
         any_method = ticket.method is ANY
-        if supply and supply.brings_more and supply.may_serve(ticket.method, any_method=any_method):
+        brings = supply and supply.may_serve(ticket.method, any_method=any_method)
+        if supply and brings and self._brings_more(supply, ticket.who):
             return
         mine = False
         for entry in offer.members():

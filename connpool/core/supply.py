@@ -123,12 +123,6 @@ class Supply:
         return self.hopeful and self.size < self.max_size
 
     @property
-    def brings_more(self) -> bool:
-        """Whether another one will come beside those that are alive: it may be opened, is being
-        opened, or will be when one that leaves has left."""
-        return self.has_room or (self.hopeful and bool(self.unborn or self.leaving))
-
-    @property
     def hopeful(self) -> bool:
         """Whether it may open another one, now or later."""
         return self.over is None and not self.withdrawn

@@ -122,13 +122,21 @@ class Ending(Users):
     def _look_around(self) -> None:
         """All is well, and so everything that was to come must have come."""
         ledger = self.ledger
+        # Who has a conn and waits for another, perhaps for that of one who waits for his.
+        stuck = {c for c in self.active if c.inner is not None and not c.inner.done}
         for caller in tuple(self.active):
             if caller.phase in BUSY:
                 if caller.inner is not None and not caller.inner.done:
                     continue  # of that one there is more to say
                 ledger.fail(5, f"{caller} never ends, {caller.phase}")
             able = [card for card in ledger.cards.values() if card.able(caller)]
-            others = [c for c in able if c.seen in LIVE and not ledger.is_own(c, caller)]
+            others = [
+                card
+                for card in able
+                if card.seen in LIVE
+                and not ledger.is_own(card, caller)
+                and stuck.isdisjoint(card.holders)
+            ]
             source = ledger.sources.get(caller.resource)
             made = ledger.may_be_made(caller)
             room = not self._full() or (source is not None and ledger.gives_room(source))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from connpool.core import Permit, Standing, State, Ticket, Work
+from connpool.core import ANY, Outcome, Permit, Standing, State, Ticket, Work
 from connpool.errors import Busy, InitError, MethodError, NestedCall
 from tests.core.bench import Bench, error_of, granted, holder, queued
 from tests.core.making import Made, Workshop
@@ -387,3 +387,40 @@ def test_a_conn_that_expires_as_he_gives_up_for_whom_it_is_kept_is_lent_to_nobod
     bench.cancel(wanted)
     assert queued(waiting)
     assert entry.state is State.REVIVING
+
+
+def test_a_conn_is_not_kept_for_one_who_moves_to_the_front_and_holds_it() -> None:
+    """His checkout was moved, and he comes before him for whom it was kept."""
+    bench = Bench()
+    one, two, busy = bench.conn(capacity=3), bench.conn(), bench.conn()
+    bench.lease(whole=False, who="ann", filter=only(one))
+    bench.ask(filter=only(busy))
+    other, user = bench.ask(filter=only(one)), bench.ask(filter=only(one))
+    early = bench.lease(who="ann")
+    assert holder(early) is two
+    bench.lease()
+    bench.answer(user)
+    assert one.claim is not None
+    waiting = bench.ask(filter=only(one))
+    bench.forfeit(early, Outcome(end="closed", moves=True))
+    moved = Ticket("a", ANY, None, None, "ann", 0.0, math.inf, early.place, OSError("torn"), True)
+    bench.submit(moved)
+    assert one.claim is None
+    assert holder(waiting) is one
+    bench.answer(other)
+    assert queued(moved)
+
+
+def test_what_he_keeps_from_leaving_brings_him_no_other() -> None:
+    """A supply at its max_size replaces a conn once it has left, and not before."""
+    shop = Workshop()
+    shop.supply(max_size=2)
+    shop.ask("db", who="me")
+    first = shop.born()
+    shop.core.let_go([first], shop.now)
+    shop.look()
+    again = shop.ask("db", who="me")
+    shop.born()
+    assert granted(again)
+    with pytest.raises(NestedCall):
+        shop.ask("db", who="me")
