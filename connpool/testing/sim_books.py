@@ -214,5 +214,5 @@ class Books:
             card.holders = [holder for holder in card.holders if holder is not caller]
         else:
             card.holders.remove(caller)
-        card.used = self.now
+        card.used, card.back_in = self.now, self.looks
         return card

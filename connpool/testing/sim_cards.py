@@ -68,8 +68,8 @@ class Card:
     """What is known of one conn; a filter can read it like an `Info`."""
 
     __slots__ = (
-        "born", "broken", "capacity", "checks", "closes", "condemned", "conn", "entry", "expires",
-        "extra",
+        "back_in", "born", "broken", "capacity", "checks", "closes", "condemned", "conn", "entry",
+        "expires", "extra",
         "failures", "fresh", "handed", "holders", "id", "inits", "left_for", "left_in", "means",
         "methods", "open", "opens", "permit", "permit_due", "pop", "refusals", "resource",
         "resources", "rest_most", "rests", "revive", "said", "seen", "source", "streak", "told_in",
@@ -101,6 +101,7 @@ class Card:
         self.told_in = -1  # in which step it has said last that it is to leave or to rest
         self.well_in = -1  # in which step it has shown last that it is well
         self.left_for = ""  # why it was last taken out of service
+        self.back_in = -1  # in which step a place of it came back last
         self.left_in = -1  # in which step that was, unless it was only idle
         self.said = ""  # why it is to leave once a pop is given up
         self.rests = -math.inf  # not to be lent before

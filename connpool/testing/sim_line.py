@@ -40,6 +40,7 @@ class Line(Leases):
     def __init__(self, core: Core, options: Options) -> None:
         super().__init__(core, options)
         self.arrivals = 0
+        self.timed_out_in = -1  # in which step somebody's time was over
         self.in_vain: list[Caller] = []  # those who were told in this step that nothing can come
 
     # -- served --------------------------------------------------------------------------------
@@ -78,6 +79,8 @@ class Line(Leases):
                 continue
             if kept is not None and self._before(kept, other) and not card.used_by(other):
                 continue
+            if other.whole and card.back_in == self.timed_out_in == self.looks:
+                continue  # what was kept is given on before it is known that nobody uses it now
             self.fail(4, f"{caller} was given conn {card.id}, for which {other} had waited longer")
 
     @staticmethod
@@ -171,6 +174,7 @@ class Line(Leases):
         self.leaves(caller)
         if isinstance(error, PoolTimeout):
             self.counts["timeouts"] += 1
+            self.timed_out_in = self.looks
             if self.now < caller.deadline:
                 early = caller.deadline - self.now
                 self.fail(7, f"{caller} was sent away {early:.3f} s before his time was over")
