@@ -177,11 +177,9 @@ class Supplying(Life):
     def _brings_more(self, supply: Supply, who: Any) -> bool:
         """Whether another one will come beside those that are alive: it may be opened, is being
         opened, or will be when one that leaves has left, which `who` may keep it from."""
-        if supply.has_room:
-            return True
         leaving = [e for e in self._supplied(supply) if e.state is DRAINING]
-        free = any(not entry.held_by(who) for entry in leaving)
-        return supply.hopeful and (supply.unborn > 0 or free)
+        left = supply.size - sum(not entry.held_by(who) for entry in leaving)
+        return supply.hopeful and (supply.unborn > 0 or left < supply.max_size)
 
     # -- a full pool ---------------------------------------------------------------------------
 

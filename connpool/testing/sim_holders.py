@@ -235,6 +235,8 @@ class Holders(Lending):
         for holder, card in zip(gone, cards, strict=True):
             self.ledger.forsaken(holder, card)
             self._taken_back(holder, card)
+            # What is found of him later says once more that it is over.
+            self.later(0.25, holder, self._say_again, holder)
         self.leave()
 
     def _marks(self) -> list[tuple[Entry, Any, Any]]:
@@ -249,8 +251,6 @@ class Holders(Lending):
     def _taken_back(self, holder: Holder, card: Card) -> None:
         if self.story is not None:
             self.tell(f"conn {card.id} is taken back from {holder}")
-        if is_gone(holder.who):  # what is found of him later says once more that it is over
-            self.later(0.25, holder, self._say_again, holder)
 
     def _say_again(self, holder: Holder) -> None:
         """The end of a checkout is said a second time, and changes nothing."""

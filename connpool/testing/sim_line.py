@@ -264,11 +264,9 @@ class Line(Leases):
         """Whether another will come beside those that are alive, without the caller's doing."""
         staying = [card for card in source.cards if card.staying]
         leaving = [card for card in staying if card.seen is State.DRAINING]
-        return (
-            len(staying) < source.max_size
-            or source.unborn > 0
-            or not all(any(holder.who == caller.who for holder in c.holders) for c in leaving)
-        )
+        mine = [card for card in leaving if card.used_by(caller)]
+        left = len(staying) - len(leaving) + len(mine)
+        return left < source.max_size or source.unborn > 0
 
     @staticmethod
     def is_own(card: Card, caller: Caller) -> bool:

@@ -424,3 +424,16 @@ def test_what_he_keeps_from_leaving_brings_him_no_other() -> None:
     assert granted(again)
     with pytest.raises(NestedCall):
         shop.ask("db", who="me")
+
+
+def test_one_that_leaves_since_there_are_too_many_brings_no_other() -> None:
+    """The supply was made smaller: when it has left there is no room either."""
+    shop = Workshop()
+    shop.supply(min_size=2, max_size=2)
+    shop.born()
+    shop.born()
+    assert granted(shop.ask("db", who="me"))
+    shop.core.resize("db", 0, 1, shop.now)
+    shop.look()
+    with pytest.raises(NestedCall):
+        shop.ask("db", who="me")
