@@ -13,7 +13,7 @@ import math
 from typing import Any
 
 from ..conn import Description
-from ..core import Info, Permit, State
+from ..core import Info, Permit, State, Work
 from ..errors import Closed
 from .sim_books import BROKEN, LAG, LOST
 from .sim_cards import HOPEFUL, LIVE, Card, Source
@@ -175,6 +175,9 @@ class Conduct(Sizes):
     def put_back(self, pop: Any) -> None:
         """He has given it up."""
         for card in [card for card in self.cards.values() if card.pop is pop]:
+            asked = card.permit is not None and card.permit.work is Work.CHECK
+            if asked and self.now >= card.permit_due:
+                card.said = card.said or "dead"  # it hangs in its check
             card.pop, card.condemned, card.said = None, card.said, ""
             card.fresh = card.unpopped = True
         self.stirred = True

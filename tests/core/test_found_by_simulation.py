@@ -437,3 +437,23 @@ def test_one_that_leaves_since_there_are_too_many_brings_no_other() -> None:
     shop.look()
     with pytest.raises(NestedCall):
         shop.ask("db", who="me")
+
+
+def test_a_conn_that_hangs_in_its_check_during_a_pop_is_dead_when_it_is_given_up() -> None:
+    """It is not lent to anybody."""
+    shop = Workshop(connect_timeout=1.0)
+    shop.supply(min_size=2, max_size=2)
+    one, two = shop.born(checks=True), shop.born(checks=True)
+    held = shop.ask("db", filter=only(two))
+    torn = shop.ask("db", filter=only(one))
+    shop.end(held, ConnectionError("torn"))
+    shop.end(torn, KeyError("no harm"))
+    three = shop.born(checks=True)
+    shop.end(shop.ask("db", filter=only(three)), ConnectionError("torn"))
+    shop.next(Work.CHECK)
+    shop.collects = False
+    pop = shop.pop(one)
+    shop.at(2.0)
+    shop.unpop(pop)
+    assert one.state is State.DRAINING
+    assert one.reason == "dead"

@@ -293,7 +293,8 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
         "who hangs in its check is waited for",
         "care.py",
         "            if entry.state is CHECKING:\n                self._retire(entry, outcome.DEAD, now, late)\n"
-        "            else:\n                self._onward(entry, now)\n",
+        "            else:\n                entry.reason = entry.reason or outcome.DEAD  # should it be put back\n"
+        "                self._onward(entry, now)\n",
         "            pass\n",
     ),
     (
