@@ -310,7 +310,8 @@ class Conduct(Sizes):
         """When a conn was found dead, its idle peers are asked before they are lent."""
         for card in self.lost:
             for peer in self._peers(card):
-                idle = peer.seen is READY and not peer.holders and peer.used != self.now
+                idle = peer.seen is READY and not peer.holders
+                idle &= self.now not in (peer.used, peer.rests)  # or it was not, a moment ago
                 if idle and peer.checks and peer.well_in != self.looks and not peer.condemned:
                     self.fail(
                         11, f"conn {card.id} was found dead, and its idle peer {peer.id} not asked"
