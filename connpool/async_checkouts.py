@@ -180,7 +180,8 @@ class AsyncCheckouts(AsyncSupplies):
             lease._resource, lease._method, lease._filter, lease._by, lease._who, started,
             until(seconds, started), place, cause, lease._whole,
         )  # fmt: skip
-        lease._entry = entry = await self._obtain(ticket)
+        entry = await self._obtain(ticket)
+        lease._core, lease._entry = self._core, entry  # not that of the first attempt, in a child
         assert ticket.place is not None
         lease._place = ticket.place
         return entry

@@ -217,6 +217,7 @@ class Checkouts(Supplies):
             lease._resource, lease._method, lease._filter, lease._by, lease._who, started,
             until(seconds, started), place, cause, lease._whole,
         )  # fmt: skip
+        lease._core = self._core  # in a child process another than that of the first attempt
         lease._entry = entry = self._obtain(ticket)
         assert ticket.place is not None
         lease._place = ticket.place

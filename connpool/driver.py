@@ -142,7 +142,8 @@ class Driver:
             return reply
         ended = of_reply(reply)
         with self._turn as now:
-            self._core.conclude(entry, method, who, ended, started, now)
+            if self._holds(entry):
+                self._core.conclude(entry, method, who, ended, started, now)
         if ended.error is not None:
             raise ended.error
         return reply.value
@@ -153,10 +154,16 @@ class Driver:
         """Give the place back after a call that raised: whether it had not happened, and moves."""
         ended = of_error(error, survives(entry.conn))
         with self._turn as now:
-            self._core.conclude(entry, method, who, ended, started, now, error)
+            if self._holds(entry):
+                self._core.conclude(entry, method, who, ended, started, now, error)
         if ended.error is not None and ended.error is not error:
             raise ended.error from error  # the conn raised something that makes no sense
         return ended.moves
+
+    def _holds(self, entry: Entry) -> bool:
+        """Whether a conn is of this core.  A call that forks ends in the child as well, and there
+        what becomes of its conn is for the parent to say."""
+        return self._core.entries.get(entry.id) is entry
 
     # -- births ---------------------------------------------------------------------------------
 

@@ -72,6 +72,7 @@ class Care(Openings):
             if entry.state is CHECKING:
                 self._retire(entry, outcome.DEAD, now, late)
             else:
+                entry.reason = entry.reason or outcome.DEAD  # should it be put back
                 self._onward(entry, now)
         elif permit.work is Work.OPEN and entry.state is OPENING and entry.supply is not None:
             self._disown(permit)

@@ -57,6 +57,7 @@ class Desk(Hoping):
             need.size += 1
             need.tickets.append(ticket)
         else:
+            ticket.place = min(ticket.place, arrivals)  # in a child, that of its parent's line
             need.listing.line.join(ticket, need)
         self.arrivals = arrivals + 1
         self.waiting += 1
@@ -169,15 +170,16 @@ class Desk(Hoping):
 
     def _serve_users(self, entry: Entry, now: float) -> None:
         """Who uses a conn that is kept for somebody, and waits, may have more of it: he for whom it
-        is kept waits for him."""
-        for who in tuple(entry.holders):
-            ticket = self._asking.get(who)
-            if who is None or ticket is None or ticket.whole or entry.in_use >= entry.capacity:
-                continue
-            if self._suits(ticket, entry, now):
-                self._leave(ticket, GRANTED)
+        is kept waits for him.  Of several who has waited longest comes first."""
+        users = dict.fromkeys(who for who in entry.holders if who is not None)
+        waiting = [self._asking[who] for who in users if who in self._asking]
+        for ticket in sorted(waiting, key=lambda ticket: ticket.order):
+            if entry.in_use >= entry.capacity:
+                return
+            if not ticket.whole and self._suits(ticket, entry, now):
                 ticket.entry = entry
-                entry.take_place(who, now)
+                self._leave(ticket, GRANTED)
+                entry.take_place(ticket.who, now)
                 self.steps.append(ticket)
 
     def _suits(self, ticket: Ticket, entry: Entry, now: float) -> bool:
@@ -227,7 +229,8 @@ class Desk(Hoping):
     def _next_for(self, entry: Entry, now: float) -> Need | None:
         """The need whose first has waited longest among those that `entry` can serve.
 
-        Where that one wants the whole conn, and somebody still uses it, it is kept for him.
+        Where that one wants the whole conn, and somebody else still uses it, it is kept for him,
+        if his time is not over at this very instant.
         """
         group = entry.group
         assert group is not None
@@ -239,7 +242,9 @@ class Desk(Hoping):
                 ):
                     if not need.whole or not entry.in_use:
                         return need
-                    if need.claim is None:
+                    first = need.tickets[0]
+                    waits = first.deadline > now and not entry.held_by(first.who)
+                    if need.claim is None and waits:
                         need.claim, entry.claim = entry, need
                         self._claiming.append(need)
                         return None

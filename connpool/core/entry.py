@@ -177,7 +177,15 @@ class Entry:
             return
         self.in_use -= 1
         if self.users and who in self.users:
-            self.users.remove(who)
+            self.forget_user(who)
+
+    def forget_user(self, who: Any) -> None:
+        """One of those who share it has left.  Of several that are equal it is the last: who holds
+        a place equals his own calls while he lives, and what he began last ends first."""
+        assert self.users is not None
+        self.users.reverse()
+        self.users.remove(who)
+        self.users.reverse()
 
     def rename(self, who: Any, other: Any) -> None:
         """What `who` holds is held by `other`."""

@@ -226,7 +226,6 @@ class Hoping(Lending):
         while (ticket := self._deadlines.pop(now)) is not None:
             assert ticket.need is not None
             self._fail(ticket, self._timeout(ticket, ticket.need.listing, now))
-        self._serve_unclaimed(now)
 
 
 def _is_own(entry: Entry, ticket: Ticket) -> bool:

@@ -84,24 +84,24 @@ class Leaving(Supplying):
             if self.closed:
                 self._onward(entry, now, outcome.POOL_CLOSED)
             else:
-                self._reinstate(entry, now)
+                self._reinstate(entry, pop.news.get(entry), now)
         for supply in dict.fromkeys(entry.supply for entry in pop.entries):
             if supply is not None and supply.hopeful:  # they will make no room for others
                 self._recheck(supply, (self._listings[supply.resource],), now)
 
-    def _reinstate(self, entry: Entry, now: float) -> None:
+    def _reinstate(self, entry: Entry, news: Description | None, now: float) -> None:
         before = entry.group
         assert before is not None
         resources = tuple(listing.resource for listing in before.listings)
         what = Description(before.resource, resources, before.methods, entry.capacity)
         try:
-            group = self._directory.group(what)
+            group = self._directory.group(news or what)
         except Exception:  # of what it names, by now: nobody could ask for it
             self._onward(entry, now, outcome.DEAD)
             return
         if entry.supply is not None:
             entry.supply.leaving -= 1
-        self._directory.enlist(entry, group, what)
+        self._directory.enlist(entry, group, news or what)
         if not entry.open:
             self._move(entry, REVIVING)
             self._onward(entry, now)

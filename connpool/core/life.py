@@ -97,7 +97,7 @@ class Life(Care):
         elif entry.popper is not None:  # it is his who pops it, or else goes back into service
             entry.learn(what)
             self._renew(entry, rest, now)
-            info = snapshot(entry, now)
+            entry.popper.news[entry], info = what, snapshot(entry, now)
             self._onward(entry, now)
         else:
             self._onward(entry, now)
@@ -360,6 +360,7 @@ class Life(Care):
         while (entry := self._alarms.pop(now)) is not None:
             self._ring(entry, now)
         self._expire_tickets(now)
+        self._serve_unclaimed(now)  # not before: one may have expired just now
         self._set_due()
 
     def _ring(self, entry: Entry | Supply | Lookout, now: float) -> None:

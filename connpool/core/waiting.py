@@ -25,6 +25,7 @@ from .timers import SLACK
 from .where import Test, Where
 
 if TYPE_CHECKING:
+    from ..conn import Description
     from .candidates import Listing
     from .entry import Entry
     from .supply import Supply
@@ -362,4 +363,5 @@ class Pop:
     done: bool = False  # nobody uses them any more
     over: bool = False  # taken, or given up
     infos: list[Any] = attrs.field(factory=list)  # the pictures of what was taken
+    news: dict[Entry, Description] = attrs.field(factory=dict)  # what came up meanwhile says anew
     error: BaseException | None = None

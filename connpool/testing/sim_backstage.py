@@ -9,6 +9,7 @@ later than its limit, in one of threads whenever the conn's code comes to its en
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable
 from typing import Any
 
@@ -35,13 +36,18 @@ class Habits:
     Parameters:
         inits: of inits; faults are "refused", "at once", "soon", "late", "never", "nonsense" (an
             `InitError` each), "hangs", "mute" (its methods() gives None).
-        checks: of checks; faults are "false", "raises", "hangs".
+        checks: of checks; faults are "false", "raises", "hangs", and "lies": it says that it is
+            well though its server is gone.
         closes: of closes; faults are "raises", "hangs".
+        lends, resets: of those, before and after a checkout; faults are "closed", "dead", "error"
+            and "hangs".
     """
 
     inits: tuple[Deed, ...] = ()
     checks: tuple[Deed, ...] = ()
     closes: tuple[Deed, ...] = ()
+    lends: tuple[Deed, ...] = ()
+    resets: tuple[Deed, ...] = ()
 
 
 PLAIN = Habits()
@@ -57,21 +63,17 @@ class Opening(Actor):
         self.conn = conn
         self.habits = habits
         self.puts = puts
-        self.turns = dict.fromkeys(Work, 0)
+        self.turns: Counter[str] = Counter()
         self.card: Card | None = None
         self.done = False
         self.error: BaseException | None = None
         self.id = 0
 
-    def deed(self, work: Work) -> Deed:
+    def deed(self, what: str) -> Deed:
         """What befalls it this time."""
-        habits = self.habits
-        if work is Work.OPEN:
-            deeds = habits.inits
-        else:
-            deeds = habits.checks if work is Work.CHECK else habits.closes
-        turn = self.turns[work]
-        self.turns[work] = turn + 1
+        deeds: tuple[Deed, ...] = getattr(self.habits, what)
+        turn = self.turns[what]
+        self.turns[what] = turn + 1
         return deeds[turn % len(deeds)] if deeds else (None, "")
 
 
@@ -166,7 +168,7 @@ class Backstage(Engine):
         card.inits += 1
         args, kwargs = permit.entry.setup or ((), {})
         value, seconds = perform(card.conn.init, args, kwargs, self.setup.latency)
-        planned, fault = opening.deed(Work.OPEN)
+        planned, fault = opening.deed("inits")
         resources = [permit.resource] if permit.make else getattr(card.conn, "resource", None)
         if self.calm:
             planned, fault = 0.125, ""
@@ -190,6 +192,7 @@ class Backstage(Engine):
 
     def _initialised(self, permit: Permit, opening: Opening, came: Any) -> None:
         """An init has come to its end."""
+        self.turn()
         value, fault = came if isinstance(came, tuple) else (came, "")
         value = settle(value)
         if isinstance(value, Raised):
@@ -240,22 +243,25 @@ class Backstage(Engine):
     # -- asking --------------------------------------------------------------------------------
 
     def _ask(self, permit: Permit, opening: Opening) -> None:
-        card = self.ledger.permits[permit]
+        value, seconds = self.check(self.ledger.permits[permit], opening)
+        self._within(permit, opening, seconds, self._answered, value)
+
+    def check(self, card: Card, opening: Opening) -> tuple[Any, float]:
+        """Ask a conn whether it is well: what comes of it, and after how long."""
         value, seconds = perform(card.conn.check, (), {}, self.setup.latency)
-        planned, fault = opening.deed(Work.CHECK)
+        planned, fault = opening.deed("checks")
         if self.calm:
             planned, fault = 0.125, ""
-        elif fault == "raises" or self.is_dark(card):
+        elif fault == "raises" or (fault != "lies" and self.is_dark(card)):
             value = Raised(ConnectionResetError("no answer"))
         elif fault == "false":
             value = False
         if planned is not None:
             seconds = planned
-        if fault == "hangs":
-            seconds = INF
-        self._within(permit, opening, seconds, self._answered, value)
+        return value, INF if fault == "hangs" else seconds
 
     def _answered(self, permit: Permit, opening: Opening, value: Any) -> None:
+        self.turn()
         value = settle(value)
         error: BaseException | None = None
         if isinstance(value, Raised):
@@ -278,7 +284,7 @@ class Backstage(Engine):
             self.tell(f"conn {card.id} is closed: {permit.reason}")
         self.cut_off(card)
         _, seconds = perform(getattr(card.conn, "close", _nothing), (), {}, self.setup.latency)
-        planned, fault = opening.deed(Work.CLOSE)
+        planned, fault = opening.deed("closes")
         if planned is not None:
             seconds = planned
         if fault == "hangs" and not self.calm:
@@ -288,6 +294,7 @@ class Backstage(Engine):
         self._in_time(seconds, opening, self._is_closed, permit)
 
     def _is_closed(self, permit: Permit) -> None:
+        self.turn()
         self.ledger.returned(permit)
         self.core.closed_one(permit, self.now)
         if permit.entry.state.value == "gone":
@@ -323,6 +330,7 @@ class Backstage(Engine):
         pop = popping.pop
         if popping.done or pop is None:
             return
+        self.turn()
         popping.done = True
         late = not pop.done
         try:

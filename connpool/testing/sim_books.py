@@ -104,7 +104,7 @@ class Books:
         if not card.open:
             self.fail(8, f"conn {card.id} is to be closed, and is not open")
         card.open = False
-        if card.holders and card.condemned not in BROKEN and not self.abandoned:
+        if card.holders and not card.broken and not self.abandoned:
             self.fail(11, f"conn {card.id} is closed under those who use it")
 
     def _give_out(self, permit: Permit, card: Card, limit: float) -> None:
@@ -214,6 +214,5 @@ class Books:
             card.holders = [holder for holder in card.holders if holder is not caller]
         else:
             card.holders.remove(caller)
-        card.used = self.now
-        card.back_in = self.looks
+        card.used, card.back_in = self.now, self.looks
         return card

@@ -20,7 +20,7 @@ from .sim_backstage import Backstage
 from .sim_cards import Card
 from .sim_contract import BEFORE, Cancelled, Raised, call_fault, perform, read, settle
 from .sim_engine import Setup
-from .sim_wishes import ASKING, CALLING, OVER, WAITING, Caller, Wish, wished
+from .sim_wishes import ASKING, CALLING, OVER, WAITING, Caller, Wish, who_of, wished
 
 INF = math.inf
 
@@ -49,7 +49,7 @@ class Callers(Backstage):
         if self.story is not None:
             self.tell(f"{caller} asks for {wished(caller, timeout)}")
         try:
-            entry = self._at_once(caller)
+            entry = self._try(caller)
         except Exception as error:
             self.leave()
             self.ledger.refused(caller, error)
@@ -66,7 +66,7 @@ class Callers(Backstage):
             self._phase(caller, ASKING)
             self.later(0.0, caller, self._submit, caller, caller.turn)
 
-    def _at_once(self, caller: Caller) -> Entry | None:
+    def _try(self, caller: Caller) -> Entry | None:
         """A place without a turn, or else in one."""
         asked, who, now = (caller.resource, caller.method), caller.who, self.now
         entry = None
@@ -107,9 +107,12 @@ class Callers(Backstage):
             caller.deadline,
             caller.place,
             caller.cause,
+            caller.whole,
         )
 
     def _hand_in(self, caller: Caller, ticket: Ticket) -> None:
+        self.turn()
+        caller.inherits = False
         caller.ticket = ticket
         ticket.waiter = caller
         self.me = caller.who
@@ -145,6 +148,7 @@ class Callers(Backstage):
         """A thread has waited as long as it may: it lets the core see that time has passed."""
         if caller.turn != turn or caller.ticket is None or caller.ticket.standing is not QUEUED:
             return
+        self.turn()
         self.core.tick(self.now)
         self.leave()
         if caller.ticket.standing is QUEUED:
@@ -225,9 +229,13 @@ class Callers(Backstage):
         """A call from inside a call, by the same thread or task."""
         if caller.turn != turn:
             return
-        inner = Caller(caller.number + 500_000, attrs.evolve(wish, who=caller.who))
+        inner = self.somebody(caller.number + 500_000, attrs.evolve(wish, who=who_of(caller)))
         inner.outer, caller.inner = caller, inner
         self.ask(inner)
+
+    def somebody(self, number: int, wish: Wish) -> Caller:
+        """Somebody with a wish."""
+        return Caller(number, wish)
 
     def _call_ends(self, caller: Caller, turn: int, value: Any, fault: str) -> None:
         if caller.turn != turn:
@@ -246,9 +254,12 @@ class Callers(Backstage):
     def cut_off(self, card: Card) -> None:
         """The conn was closed under its callers: calls that run fail, at this instant."""
         for caller in dict.fromkeys(card.holders):
-            if caller.phase is CALLING:
-                error = Raised(ConnectionAbortedError("closed under the call"))
-                self.later(0.0, caller, self._breaks, caller, caller.turn, error)
+            self.strike(caller, ConnectionAbortedError("closed under the call"))
+
+    def strike(self, caller: Caller, error: BaseException) -> None:
+        """Something has happened to the conn of a caller: his call fails, at this instant."""
+        if caller.phase is CALLING:
+            self.later(0.0, caller, self._breaks, caller, caller.turn, Raised(error))
 
     def _breaks(self, caller: Caller, turn: int, error: Raised) -> None:
         """A call ends early; what it had called inside ends first."""
@@ -257,7 +268,10 @@ class Callers(Backstage):
         if caller.inner is not None and not caller.inner.done:
             self.cancel(caller.inner)
         if caller.turn == turn:
-            self._call_ends(caller, turn, error, "")
+            self._broken(caller, error)
+
+    def _broken(self, caller: Caller, error: Raised) -> None:
+        self._call_ends(caller, caller.turn, error, "")
 
     # -- the end of a call ---------------------------------------------------------------------
 
@@ -273,7 +287,8 @@ class Callers(Backstage):
             error, reply = ended.error, reply.value
         else:
             error = None
-            if not self.core.put_back(entry, caller.method, caller.started, now):
+            known = (entry, caller.method, caller.started, now)
+            if not caller.inherits and not self.core.put_back(*known):
                 self.core.returned(entry, caller.who, now)
             if card is not None:
                 self.ledger.answered(card, caller.method, caller.started)
@@ -291,6 +306,7 @@ class Callers(Backstage):
         """A call raised: its caller is told, unless it had not happened and moves."""
         entry = caller.entry
         assert entry is not None
+        self.turn()
         card = self.ledger.back(caller) if caller.card is not None else None
         caller.happened |= not isinstance(error, (Closed, Busy))
         if self.story is not None:
@@ -323,6 +339,8 @@ class Callers(Backstage):
         verdict = read(said, getattr(entry.conn, "survives_cancel", False) is True)
         if ended.moves != verdict.moves:
             self.ledger.fail(6, f"{caller} {'moves' if ended.moves else 'does not move'}: {said}")
+        if self.core.entries.get(entry.id) is not entry:
+            return  # the pool has been closed, or it is the parent's
         self.core.conclude(entry, caller.method, caller.who, ended, caller.started, self.now, cause)
         if card is not None:
             ok = isinstance(said, Reply) and not verdict.wrong
@@ -368,6 +386,11 @@ class Callers(Backstage):
         self._phase(caller, OVER)
         self.active.pop(caller, None)
         outer = caller.outer
-        if outer is not None and outer.still is not None and outer.phase is CALLING:
-            (value, fault), outer.still = outer.still, None
+        if outer is not None and outer.still is not None:
+            still, outer.still = outer.still, None
+            self._goes_on(outer, *still)
+
+    def _goes_on(self, outer: Caller, value: Any, fault: str) -> None:
+        """What was called from inside a call has ended, and so may the call."""
+        if outer.phase is CALLING:
             self.later(0.0, outer, self._call_ends, outer, outer.turn, value, fault)

@@ -80,11 +80,11 @@ class Card:
     """What is known of one conn; a filter can read it like an `Info`."""
 
     __slots__ = (
-        "back_in", "born", "capacity", "checks", "closes", "condemned", "conn", "entry", "expires",
-        "extra", "failures", "fresh", "handed", "holders", "id", "inits", "left_for", "left_in",
-        "made_in", "means", "methods", "open", "opens", "out_in", "permit", "permit_due", "pop",
-        "refusals", "resource", "resources", "rest_most", "rests", "revive", "said", "seen",
-        "source", "streak", "told_in", "ttl", "unpopped", "used", "well_in",
+        "back_in", "born", "broken", "capacity", "checks", "closes", "condemned", "conn", "entry",
+        "expires", "extra", "failures", "fresh", "handed", "holders", "id", "inits", "left_for",
+        "left_in", "made_in", "means", "methods", "open", "opens", "out_in", "permit",
+        "permit_due", "pop", "refusals", "resource", "resources", "rest_most", "rests", "revive",
+        "said", "seen", "source", "streak", "told_in", "ttl", "unpopped", "used", "well_in",
     )  # fmt: skip
 
     def __init__(self, entry: Entry, source: Source | None = None) -> None:
@@ -107,14 +107,14 @@ class Card:
         self.inits = 0  # how often it was told to open
         self.fresh = False  # has just been opened
         self.unpopped = False  # a pop has just been given up
+        self.broken = False  # it is of no use any more, even to those who hold it
         self.condemned = ""  # why it is to leave
         self.told_in = -1  # in which step it has said last that it is to leave or to rest
         self.well_in = -1  # in which step it has shown last that it is well
         self.left_for = ""  # why it was last taken out of service
+        self.back_in = -1  # in which step a place of it came back last
         self.left_in = -1  # in which step that was, unless it was only idle
-        self.out_in = -1  # in which step that was, whatever the reason
-        self.made_in = -1  # in which step its supply has begun to open it
-        self.back_in = -1  # in which step it was given back last
+        self.out_in = self.made_in = -1  # whatever the reason; and when its supply began to open it
         self.said = ""  # why it is to leave once a pop is given up
         self.rests = -math.inf  # not to be lent before
         self.rest_most = -math.inf  # to be lent again then
@@ -186,6 +186,21 @@ class Card:
         if caller.method is not ANY and caller.method not in self.methods:
             return False
         return caller.filter is None or passes(caller.filter, self)
+
+    def fit(self) -> None:
+        """It has more places than before, or fewer: who has it for himself has all of them."""
+        if self.whole:
+            self.holders = [self.holders[0]] * self.capacity
+
+    @property
+    def whole(self) -> bool:
+        """Whether somebody has it for himself."""
+        return bool(self.holders) and self.holders[0].whole
+
+    def used_by(self, caller: Caller) -> bool:
+        """Whether who asks has a place of it already."""
+        who = caller.who
+        return who is not None and any(holder.who == who for holder in self.holders)
 
     def room_for(self, caller: Caller) -> bool:
         """Whether as many places are free as `caller` wants."""

@@ -7,95 +7,37 @@ Invariant: the same seed draws the same, and what is drawn is data.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from ..core import ANY, Backoff, Filter, sticky
 from .sim_backstage import Deed, Habits
-from .sim_conns import AskedPeer, Peer, is_echo
+from .sim_conns import AskedPeer, CleanPeer, LentPeer, Peer, is_echo
+from .sim_dice import (
+    BLOCK_FAULTS,
+    BYS,
+    CALL_FAULTS,
+    DEEPEST,
+    EXTRAS,
+    FILTERS,
+    HARMLESS,
+    INIT_FAULTS,
+    LEASE_FAULTS,
+    LENGTHS,
+    METHODS,
+    RESOURCES,
+    REVIVES,
+    TIMEOUTS,
+    TTLS,
+    Dice,
+    answers_itself,
+    echoes,
+    is_wide,
+)
 from .sim_engine import Setup
-from .sim_script import Action, Comes, Supplied
-from .sim_wishes import Wish
-
-T = TypeVar("T")
-
-RESOURCES = ("a", "b", "c")
-METHODS = (("m",), ("m",), ("n",), ("m", "n"))
-LARGE_RED = {"colour": "red", "size": 1}
-LARGE_BLUE = {"colour": "blue", "size": 1}
-SMALL_BLUE = {"colour": "blue", "size": 0}
-EXTRAS = (None, "red", "bad", LARGE_RED, LARGE_RED, LARGE_BLUE, SMALL_BLUE)
-TTLS = (None, None, None, 0.25, 2.0, 6.0)
-REVIVES = (False, True, True, "force")
-LENGTHS = (0.0, 0.125, 0.125, 0.25, 0.25, 0.5, 1.0, 3.0)
-TIMEOUTS = (0.0, 0.125, 0.5, 0.5, 1.0, 2.0, 8.0, None)
-CALL_FAULTS = (
-    "rest", "rest", "long rest", "done", "bad rest", "closed", "busy", "busy", "busy, no idea",
-    "busy, nonsense", "dead", "dead", "end of file", "timed out", "error", "error", "told",
-    "told to rest", "told dead", "told nonsense", "pool error", "interrupt", "hangs",
-)  # fmt: skip
-INIT_FAULTS = (
-    "refused", "refused", "at once", "soon", "late", "nonsense", "mute", "hangs", "refused",
-    "refused", "never",
-)  # fmt: skip
-
-
-def is_red(info: Any) -> bool:
-    """Passes conns with the extra "red"."""
-    return bool(info.extra == "red")
-
-
-def is_even(info: Any) -> bool:
-    """Passes every other conn."""
-    return bool(info.id % 2 == 0)
-
-
-def raises_on_bad(info: Any) -> bool:
-    """Passes all, and raises where the extra is "bad"."""
-    if info.extra == "bad":
-        raise ValueError("a bad conn")
-    return True
-
-
-def picks_last(infos: Sequence[Any]) -> Any:
-    """A router of the user's."""
-    return infos[-1]
-
-
-def is_wide(info: Any) -> bool:
-    """Passes conns that can do several calls at once."""
-    return bool(info.conn.capacity > 1)
-
-
-# Calls from inside calls from inside calls.
-DEEPEST = 2
-
-RED, LARGE, BLUE = {"colour": "red"}, {"size": 1}, {"size": 1, "colour": "blue"}
-HARMLESS: Sequence[Filter] = (is_red, is_even, RED, LARGE, BLUE)
-FILTERS = (*HARMLESS, is_even, RED, raises_on_bad)
-BYS = ("least_wait", "round_robin", "random", "least_used", "two_choices", picks_last)
-
-
-class Dice:
-    """Draws from a seed."""
-
-    def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed).random
-
-    def pick(self, several: Sequence[T]) -> T:
-        """One of several."""
-        return several[int(self.random() * len(several))]
-
-    def below(self, most: int) -> int:
-        """A whole number from 0 up to below `most`."""
-        return int(self.random() * most)
-
-    def chance(self, share: float) -> bool:
-        """True in this share of cases."""
-        return self.random() < share
-
+from .sim_script import Action, Comes, Forked, Supplied
+from .sim_wishes import Checkout, Wish
 
 # Of so many worlds one is scarce: several supplies want more than the pool may hold.  In one other
 # many callers call from inside their calls, and conns become fewer and fewer; and in one conns are
@@ -119,6 +61,7 @@ def draw_setup(seed: int) -> Setup:
         connect_timeout=dice.pick((1.0, 2.0)),
         timeout=8.0,
         backoff=Backoff(first=first, most=most, jitter=jitter),
+        check_after=dice.pick((0.0, 0.5, 0.5, None)),
         lags=dice.chance(0.5),
         few=dice.pick((0, 0, 1, 4)),
     )
@@ -136,16 +79,23 @@ class Draw:
         self.haste = dice.pick((0.0, 0.1, 0.3))  # share of callers who give up
         self.pickiness = dice.pick((0.0, 0.1, 0.3))  # share of callers with a filter
         self.change = dice.pick((0.0, 0.05, 0.15))  # share of actions that are not calls
+        self.holding = dice.pick((0.05, 0.2, 0.4, 0.8))  # share of callers who check out
+        self.sharing = dice.pick((0.0, 0.3, 0.7))  # share of those who share
+        self.losing = dice.pick((0.0, 0.1, 0.3))  # share of checkouts that do not end well
+        self.places: Sequence[int] = (1, 1, 1, 2, 3)  # of conns
+        self.own_ttls: Sequence[float | None] = TTLS  # of conns that come by themselves
         self.supplies = dice.pick((0.0, 0.5, 1.0))  # share of resources that have a supply
         self.fashion = 0.0  # share of callers who want what most want at the time
-        self.peers: Sequence[Any] = (Peer, AskedPeer)
+        self.peers: Sequence[Any] = (Peer, AskedPeer, CleanPeer, LentPeer)
         self.ttls: Sequence[Any] = (None, None, None, 0.25, 4.0)  # of supplies
         self.revives: Sequence[Any] = REVIVES
         self.faults: Sequence[str] = CALL_FAULTS
         self.lengths: Sequence[float] = LENGTHS  # of calls
-        self.nesting = 0.06  # share of callers who call from inside their call
+        self.nesting = 0.06  # share of callers who ask for something while they have a conn
         self.changes = CHANGES
         self.number = 0
+        if seed % KINDS not in (NESTED, SCARCE, ASKED) and dice.chance(0.5):
+            self._crowd()
         if seed % KINDS == NESTED:
             self._make_nested()
         if seed % KINDS == SCARCE:
@@ -163,7 +113,7 @@ class Draw:
         self.trouble = dice.pick((0.0, 0.0, 0.2))
         self.haste, self.pickiness = 0.0, dice.pick((0.0, 0.0, 0.1))
         self.change, self.changes = dice.pick((0.0, 0.02)), SIZES
-        self.ttls = (None,)
+        self.ttls, self.holding = (None,), 0.0  # whose turn it is, is told of calls
 
     def _make_nested(self) -> None:
         """A few conns that are not always replaced, and callers who want a second one."""
@@ -181,6 +131,16 @@ class Draw:
         self.trouble, self.revives = 0.0, (True, "force")
         self.change, self.changes = dice.pick((0.15, 0.3)), POPS
 
+    def _crowd(self) -> None:
+        """Many who want a few conns with several places, some of them for themselves."""
+        dice = self.dice
+        self.resources = RESOURCES[:1]
+        self.places, self.own_ttls = (2, 3, 4), (None, None, None, 6.0)
+        self.ttls = self.own_ttls
+        self.pace = dice.pick((0.03, 0.06))
+        self.holding, self.sharing = dice.pick((0.3, 0.6)), dice.pick((0.3, 0.6))
+        self.losing, self.nesting = dice.pick((0.1, 0.3)), 0.25
+
     def actions(self) -> Iterator[Action]:
         """What happens, without end."""
         dice, at = self.dice, 0.0
@@ -194,13 +154,17 @@ class Draw:
         while True:
             if dice.chance(0.7):
                 at += int(dice.random() * self.pace * 32) * 0.0625
+            elif dice.chance(0.02):
+                at += 5.0  # nothing new, only what is due
             if dice.chance(self.change):
                 verb, draw = dice.pick(self.changes)
                 yield self._action(at, verb, draw(self))
             elif not self.fashion and dice.chance(0.04):
                 yield self._action(at, "comes", self._comes(dice.pick(self.resources)))
             else:
-                yield self._action(at, "call", self._wish(0))
+                wish = self._wish(0)
+                verb = "checkout" if isinstance(wish, Checkout) else "call"
+                yield self._action(at, verb, wish)
 
     def _action(self, at: float, verb: str, what: Any) -> Action:
         self.number += 1
@@ -210,6 +174,8 @@ class Draw:
 
     def _wish(self, depth: int) -> Wish:
         dice = self.dice
+        if dice.chance(self.holding):
+            return self._checkout(depth)
         calls: tuple[Deed, ...] = ((dice.pick(self.lengths), self._fault()),)
         if dice.chance(0.3):
             calls += ((dice.pick(self.lengths), self._fault()),)
@@ -241,6 +207,32 @@ class Draw:
             return self.resources[self.number // 25 % len(self.resources)]
         return self.dice.pick(self.resources)
 
+    def _checkout(self, depth: int) -> Checkout:
+        dice = self.dice
+        fault = dice.pick(BLOCK_FAULTS) if dice.chance(self.losing) else ""
+        gives_up = dice.pick(LENGTHS) if dice.chance(self.haste) else None
+        timeout = dice.pick(TIMEOUTS)
+        if gives_up is None and (timeout is None or fault == "hangs"):
+            gives_up = 12.0
+        inner = None
+        if depth < DEEPEST and dice.chance(self.nesting):
+            inner = (dice.pick((0.0, 0.125)), self._wish(depth + 1))
+        return Checkout(
+            resource=self._wanted(),
+            method=ANY if dice.chance(0.7) else dice.pick(("m", "n")),
+            payload=self.number + 1 + depth * 1_000_000,
+            filter=dice.pick(FILTERS) if dice.chance(self.pickiness) else None,
+            by=self._by() if dice.chance(0.15) else None,
+            timeout=timeout,
+            shared=dice.chance(self.sharing),
+            does=echoes if dice.chance(0.7) else None,
+            block=(dice.pick(LENGTHS), fault),
+            notices=dice.chance(0.6),
+            gives_up=gives_up,
+            inner=inner,
+            expects=answers_itself,
+        )
+
     def _fault(self) -> str:
         return self.dice.pick(self.faults) if self.dice.chance(self.harm) else ""
 
@@ -256,7 +248,7 @@ class Draw:
             dice.pick(self.peers),
             resource,
             dice.pick(METHODS),
-            dice.pick((1, 1, 1, 2, 3)),
+            dice.pick(self.places),
             survives=dice.chance(0.2),
         )
 
@@ -271,8 +263,10 @@ class Draw:
 
         return Habits(
             inits=deeds((0.0, 0.125, 0.125, 0.5, 3.0), INIT_FAULTS),
-            checks=deeds((0.0, 0.125, 0.5, 3.0), ("false", "raises", "hangs")),
+            checks=deeds((0.0, 0.125, 0.5, 3.0), ("false", "raises", "hangs", "lies", "lies")),
             closes=deeds((0.0, 0.0, 0.125, 0.5), ("raises", "hangs")),
+            lends=deeds((0.0, 0.0, 0.125), LEASE_FAULTS),
+            resets=deeds((0.0, 0.0, 0.125, 3.0), LEASE_FAULTS),
         )
 
     def _comes(self, resource: Hashable) -> Comes:
@@ -282,7 +276,7 @@ class Draw:
             named = list(self.resources[:2])
         known = {
             "extra": dice.pick(EXTRAS),
-            "ttl": dice.pick(TTLS),
+            "ttl": dice.pick(self.own_ttls),
             "revive": dice.pick(self.revives),
         }
         return Comes(self._maker(named), dice.chance(0.3), known, self._habits())
@@ -359,6 +353,14 @@ class Draw:
     def _question(self) -> Any:
         return None
 
+    def _fork(self) -> Any:
+        dice, actions, at = self.dice, [], 0.0
+        for _ in range(3 + dice.below(4)):
+            at += dice.pick((0.0, 0.0625, 0.25))
+            actions.append(self._action(at, "call", self._wish(0)))
+        ends = dice.pick(("", "", "error", "dead", "closed", "busy", "drops", "interrupt"))
+        return Forked(dice.below(6), ends, tuple(actions))
+
     def _close(self) -> Any:
         return self.dice.pick((0.0, 0.5, 4.0))
 
@@ -375,6 +377,7 @@ CHANGES: Sequence[tuple[str, Callable[[Draw], Any]]] = (
     *[("resize", Draw._resize)] * 3,
     ("withdraw", Draw._withdraw),
     *[("question", Draw._question)] * 4,
+    *[("fork", Draw._fork)] * 2,
     ("close", Draw._close),
 )
 SIZES = tuple(change for change in CHANGES if change[0] in ("resize", "question", "drain"))

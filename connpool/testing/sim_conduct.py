@@ -13,7 +13,7 @@ import math
 from typing import Any
 
 from ..conn import Description
-from ..core import Core, Info, Options, Permit, State
+from ..core import Core, Info, Options, Permit, State, Work
 from ..errors import Closed
 from .sim_books import BROKEN, LAG, LOST
 from .sim_cards import HOPEFUL, LIVE, Card, Source
@@ -30,6 +30,7 @@ OPENING, REVIVING, DRAINING, GONE = (
 SPARE = ("idle", "evicted")
 FINAL = ("withdrawn", "popped", "pool closed", "gave up")
 INF = math.inf
+# Differences of seconds smaller than this come of the arithmetic.
 ROUNDING = 1e-9
 
 
@@ -58,6 +59,7 @@ class Conduct(Shares):
         card.fresh = self.stirred = True
         card.well_in = self.looks
         card.condemned = card.said = ""
+        card.broken = False
         card.rests, card.rest_most = self.now + rest, self.now + rest
         if card.source is not None:
             self.born(card, card.source)
@@ -179,6 +181,9 @@ class Conduct(Shares):
     def put_back(self, pop: Any) -> None:
         """He has given it up."""
         for card in [card for card in self.cards.values() if card.pop is pop]:
+            asked = card.permit is not None and card.permit.work is Work.CHECK
+            if asked and self.now >= card.permit_due:
+                card.said = card.said or "dead"  # it hangs in its check
             card.pop, card.condemned, card.said = None, card.said, ""
             card.fresh = card.unpopped = True
         self.stirred = True
@@ -257,7 +262,7 @@ class Conduct(Shares):
         """A conn is out of service for one of these reasons: that which the pool says, if it is."""
         said = card.entry.reason
         reason = said if said in reasons else reasons[0]
-        if reason == "dead" and card not in self.lost:
+        if reason == "dead" and card not in self.lost and not card.unpopped:
             self.lost.append(card)
         if reason == "evicted":
             self.evicted.append(card)
@@ -347,8 +352,9 @@ class Conduct(Shares):
         """When a conn was found dead, its idle peers are asked before they are lent."""
         for card in self.lost:
             for peer in self._peers(card):
-                idle = peer.seen is READY and not peer.holders and peer.used != self.now
-                idle = idle and peer.entry.rest_until < self.now  # or it rested a moment before
+                idle = peer.seen is READY and not peer.holders
+                idle &= self.now not in (peer.used, peer.rests)  # or it was not, a moment ago
+                idle &= peer.entry.rest_until < self.now
                 if idle and peer.checks and peer.well_in != self.looks and not peer.condemned:
                     self.fail(
                         11, f"conn {card.id} was found dead, and its idle peer {peer.id} not asked"

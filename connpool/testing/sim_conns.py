@@ -71,6 +71,29 @@ class AskedPeer(Peer):
         return True
 
 
+class CleanPeer(AskedPeer):
+    """One that can be made clean as well."""
+
+    def reset(self) -> None:
+        """Nothing is on the wire any more."""
+        self.wire.clear()
+
+
+class LentPeer(Peer):
+    """One that hands something else over when it is checked out."""
+
+    def lend(self) -> Lent:
+        """Something to call it by."""
+        return Lent(self)
+
+
+class Lent:
+    """What a peer hands over."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.call = peer.call
+
+
 def is_echo(payload: Any, reply: Any) -> bool:
     """Whether a reply is that of its own call."""
     return bool(payload == reply)

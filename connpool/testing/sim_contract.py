@@ -23,6 +23,10 @@ class Cancelled(BaseException):
     """What a simulated caller is given up with: like a task's cancellation, or an interrupt."""
 
 
+class Gone(BaseException):
+    """What becomes of a simulated holder who never gives back what he holds."""
+
+
 @attrs.frozen
 class Took:
     """What a conn of a simulated world may give: something, after some time.
@@ -112,6 +116,14 @@ INIT_FAULTS: dict[str, Callable[[], Any]] = {
 }
 
 
+# Faults of lends and resets.
+LEASE_FAULTS: dict[str, Callable[[], Any]] = {
+    "closed": Closed,
+    "dead": lambda: ConnectionResetError("torn"),
+    "error": lambda: KeyError("no harm"),
+}
+
+
 def call_fault(fault: str, value: Any) -> Any:
     """What a call comes to with this fault, where it would have answered `value`."""
     made = FAULTS[fault]()
@@ -160,6 +172,43 @@ def read(said: Any, survives: bool) -> Verdict:
     if isinstance(error, (OSError, EOFError)):
         return Verdict("dead")
     return Verdict("" if isinstance(error, Exception) or survives else "interrupted")
+
+
+def read_check(error: BaseException) -> Verdict:
+    """The verdict on a check that has failed before the conn was handed over."""
+    if isinstance(error, Exception):
+        return Verdict("dead", moves=True)
+    return Verdict("interrupted")
+
+
+def read_lend(error: BaseException, survives: bool) -> Verdict:
+    """The verdict on a lend that raised."""
+    if isinstance(error, Closed) or not isinstance(error, Exception):
+        return read(Raised(error), survives)
+    return Verdict()
+
+
+def read_block(
+    error: BaseException | None, *, whole: bool, resets: bool, survives: bool
+) -> Verdict | None:
+    """The verdict on a block that has ended; None: that is for the conn's reset to say."""
+    if not whole:
+        if error is None:
+            return Verdict()
+        said = read(Raised(error), survives)
+        return Verdict(said.end, said.rest)  # a block never moves
+    if error is not None and not isinstance(error, Exception) and not survives:
+        return Verdict("interrupted")
+    if resets:
+        return None
+    return Verdict() if error is None else Verdict("unclean")
+
+
+def read_reset(error: BaseException) -> Verdict:
+    """The verdict on a reset that raised."""
+    if isinstance(error, (OSError, EOFError, Closed)):
+        return Verdict("dead")
+    return Verdict("unclean" if isinstance(error, Exception) else "interrupted")
 
 
 def _sense(cooldown: Any) -> float | None:

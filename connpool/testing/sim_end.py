@@ -17,7 +17,7 @@ from .sim_cards import LIVE, Card
 from .sim_engine import Setup
 from .sim_line import lendable
 from .sim_users import Users
-from .sim_wishes import CALLING, Caller, Wish
+from .sim_wishes import BUSY, Caller, Wish
 
 INF = math.inf
 
@@ -28,7 +28,7 @@ MOST_EVENTS = 20_000
 
 
 class Ending(Users):
-    """The fifth storey of a world."""
+    """The seventh storey of a world."""
 
     def __init__(self, setup: Setup, *, told: bool = False) -> None:
         super().__init__(setup, told=told)
@@ -88,6 +88,9 @@ class Ending(Users):
             self.tell("from here on all goes well")
         self._calm_down()
         self._settle(self.now + SETTLED)
+        if self.ledger.missing and not self.ledger.closed:
+            self.look_for_lost()
+            self._settle(self.now + SETTLED)
         if not self.ledger.closed:
             self._look_around()
             self._try_every_place()
@@ -119,18 +122,23 @@ class Ending(Users):
     def _look_around(self) -> None:
         """All is well, and so everything that was to come must have come."""
         ledger = self.ledger
-        # In a full pool who holds one may wait for a place of another resource, and that for ever.
-        stuck = [c for c in ledger.cards.values() if _all_wait(c)] if self._full() else []
+        # Who has a conn and waits for another, perhaps for that of one who waits for his.
+        stuck = {c for c in self.active if c.inner is not None and not c.inner.done}
         for caller in tuple(self.active):
-            if caller.phase is CALLING:
+            if caller.phase in BUSY:
                 if caller.inner is not None and not caller.inner.done:
                     continue  # of that one there is more to say
-                ledger.fail(5, f"{caller} never ends his call")
+                ledger.fail(5, f"{caller} never ends, {caller.phase}")
             able = [card for card in ledger.cards.values() if card.able(caller)]
-            others = [c for c in able if c.seen in LIVE and not ledger.is_own(c, caller)]
-            others = [card for card in others if card not in stuck]
+            others = [
+                card
+                for card in able
+                if card.seen in LIVE
+                and not ledger.is_own(card, caller)
+                and stuck.isdisjoint(card.holders)
+            ]
             source = ledger.sources.get(caller.resource)
-            made = source is not None and source.may_make_for(caller)
+            made = ledger.may_be_made(caller)
             room = not self._full() or (source is not None and ledger.gives_room(source))
             if others or ((made or not able) and room):
                 ledger.fail(3, f"{caller} never ends, {caller.phase}")
@@ -179,6 +187,8 @@ class Ending(Users):
         ledger, core = self.ledger, self.core
         if not ledger.abandoned:
             ledger.fail(9, "the pool never closes")
+        if ledger.missing and not ledger.closed:
+            ledger.fail(5, f"what {ledger.missing[0]} has lost is never taken back")
         for caller in self.active:
             ledger.fail(9, f"{caller} never ends, {caller.phase}")
         for permit in ledger.permits.values():

@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from ..core import ALARM, Backoff, Core, Options, Permit, Pop, Ticket
+from ..core import ALARM, LOOK, Backoff, Core, Forsaken, Options, Permit, Pop, Ticket
 from .sim_actor import Actor
 from .sim_ledger import Ledger
 from .sim_story import Story, Violation
@@ -36,7 +36,8 @@ class Setup:
     Parameters:
         seed: what all that is left to chance follows from.
         driver: "threads" or "tasks", whose way of using the core is followed.
-        max_size, max_waiting, max_connecting, connect_timeout, timeout, backoff: as for a pool.
+        max_size, max_waiting, max_connecting, connect_timeout, timeout, check_after, backoff:
+            as for a pool.
         latency: seconds that a conn takes for what it gives plain.
         lags: whether the driver is late now and then.
         few: how many conns of a kind are looked at one by one, and not looked up, for a filter
@@ -50,6 +51,7 @@ class Setup:
     max_connecting: int = 2
     connect_timeout: float = 2.0
     timeout: float | None = 30.0
+    check_after: float | None = 0.5
     backoff: Backoff = attrs.field(factory=_backoff)
     latency: float = 0.0
     lags: bool = False
@@ -64,6 +66,7 @@ class Setup:
             max_waiting=self.max_waiting,
             max_connecting=self.max_connecting,
             connect_timeout=self.connect_timeout,
+            check_after=self.check_after,
             backoff=self.backoff,
         )
 
@@ -149,6 +152,10 @@ class Engine(Timeline):
                 self.permitted(step)
             elif isinstance(step, Pop):
                 self.popped(step)
+            elif step is LOOK:
+                self.later(self.lag(self._keeper), self._keeper, self.look_for_lost)
+            elif isinstance(step, Forsaken):
+                self.ledger.told_of_lost(step)
             else:
                 raise TypeError(f"a step that no driver knows: {step!r}")
 
@@ -162,6 +169,13 @@ class Engine(Timeline):
 
     def popped(self, pop: Pop) -> None:
         """Somebody who pops is to be woken."""
+        raise NotImplementedError
+
+    def turn(self) -> None:
+        """The driver takes a turn: first it takes back what was dropped meanwhile."""
+
+    def look_for_lost(self) -> None:
+        """A step: take back what those hold who are gone."""
         raise NotImplementedError
 
     # -- the keeper ----------------------------------------------------------------------------
@@ -179,6 +193,7 @@ class Engine(Timeline):
         if due != self._wakes:
             return  # he was nudged meanwhile, and has another plan
         self._wakes = INF
+        self.turn()
         self.core.tick(self.now)
         self.leave()
         self._nudge()

@@ -63,9 +63,13 @@ class Ledger(Line):
         if self.line:
             if free:
                 self.check_waiting(free)
+            if self.wholes:
+                self.check_claims()
             if self.stirred:
                 self.check_hopes()
             due = min(due, *[caller.deadline for caller in self.line])
+            if self.missing:
+                due = min(due, self.missed_at())
         self.due = due
         self._look_at_this_step()
         self.looks += 1
@@ -101,6 +105,10 @@ class Ledger(Line):
         """What is only true of the step that has just been done."""
         if self.in_vain:
             self.check_refusals()
+        if self.untold:
+            self.check_untold()
+        if self.vacated:
+            self.vacated.clear()
         if self.lost:
             self.check_suspects()
             self.lost.clear()
@@ -116,6 +124,9 @@ class Ledger(Line):
     def goes_on(self, now: float) -> None:
         """Time passes: what was due should be done."""
         if now > self.due + LAG and not self.abandoned:
+            if self.line and self.missing and now > self.missed_at() + LAG:
+                lost = ", ".join(map(str, self.missing))
+                self.fail(5, f"{self.line[0]} waits, and nobody takes back what {lost} held")
             what = f"something was due at {self.due:.3f}, and at {now:.3f} it is not done"
             self.fail(3 if self.line else 11, what)
         self.now = now
@@ -165,7 +176,7 @@ class Ledger(Line):
         for name in ("cooling", "reviving", "draining", "opening"):
             shown[name] = (getattr(now, name), states.count(State(name)))
         counted = ("calls", "errors", "queued", "moved", "busy", "timeouts", "cancelled")
-        for name in (*counted, "opened", "open_failed", "revived"):
+        for name in (*counted, "checkouts", "lost", "opened", "open_failed", "revived"):
             shown[name] = (getattr(since, name), self.counts[name])
         for reason in {*since.ended, *self.ended}:
             shown[f"ended, {reason}"] = (since.ended.get(reason, 0), self.ended[reason])

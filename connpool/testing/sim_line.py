@@ -22,7 +22,7 @@ from ..errors import (
     ResourceError,
 )
 from .sim_cards import HOPEFUL, LIVE, Card, Source
-from .sim_conduct import Conduct
+from .sim_leases import Leases
 
 if TYPE_CHECKING:
     from .sim_wishes import Caller
@@ -34,12 +34,13 @@ def _order(caller: Caller) -> int:
     return caller.order
 
 
-class Line(Conduct):
+class Line(Leases):
     """The fifth storey of the ledger."""
 
     def __init__(self, core: Core, options: Options) -> None:
         super().__init__(core, options)
         self.arrivals = 0
+        self.timed_out_in = -1  # in which step somebody's time was over
         # Those who were told in this step that nothing can come, and what.
         self.in_vain: list[tuple[Caller, PoolError]] = []
 
@@ -68,14 +69,27 @@ class Line(Conduct):
         self.takes(caller, card)
 
     def _check_turn(self, caller: Caller, card: Card) -> None:
+        kept = self.kept(card) if self.wholes else None
+        if kept is not None and self._before(kept, caller) and not card.used_by(caller):
+            self.fail(4, f"{caller} was given conn {card.id}, which is kept for {kept}")
         for other in self.line:
             if other.order >= caller.order:
                 break
             if other.deadline < self.now or not (card.able(other) and card.room_for(other)):
                 continue
-            if other.moved and caller.moved and other.arrived == caller.arrived:
-                continue  # which of them came first cannot be told
+            if not self._before(other, caller):
+                continue
+            if kept is not None and self._before(kept, other) and not card.used_by(other):
+                continue
+            if other.whole and card.back_in == self.timed_out_in == self.looks:
+                continue  # what was kept is given on before it is known that nobody uses it now
             self.fail(4, f"{caller} was given conn {card.id}, for which {other} had waited longer")
+
+    @staticmethod
+    def _before(one: Caller, other: Caller) -> bool:
+        """Whether one came before another, as far as can be told."""
+        same = one.moved and other.moved and one.arrived == other.arrived
+        return one.order < other.order and not same
 
     def _check_fit(self, caller: Caller, card: Card) -> None:
         earlier = card.told_in != self.looks  # or he may have been served first, in the same step
@@ -108,10 +122,14 @@ class Line(Conduct):
         if most is not None and len(self.line) >= most and caller.place is None:
             self.fail(2, f"{caller} waits with {len(self.line)} others, max_waiting is {most}")
         insort(self.line, caller, key=_order)
+        self.wholes += caller.whole
+        if self._own_only(caller):
+            self.fail(5, f"{caller} waits for himself")
 
     def leaves(self, caller: Caller) -> None:
         """A caller is not in line any more."""
         self.line.remove(caller)
+        self.wholes -= caller.whole
         caller.queued = False
 
     def check_waiting(self, free: list[Card]) -> None:
@@ -119,14 +137,16 @@ class Line(Conduct):
         for caller in self.line:
             for card in free:
                 if caller.deadline > self.now and card.room_for(caller) and card.able(caller):
-                    self.fail(3, f"{caller} waits, and conn {card.id} is free")
+                    kept = self.kept(card) if self.wholes else None
+                    if kept is None or kept.order > caller.order or card.used_by(caller):
+                        self.fail(3, f"{caller} waits, and conn {card.id} is free")
 
     def check_hopes(self) -> None:
         """Nobody waits for what cannot come, or cannot come before he gives back what he has."""
         having = {holder.who for card in self.cards.values() for holder in card.holders}
         hopeful = [card for card in self.cards.values() if card.seen in HOPEFUL]
         for caller in self.line:
-            if not any(card.able(caller) for card in hopeful) and not self._may_be_made(caller):
+            if not any(card.able(caller) for card in hopeful) and not self.may_be_made(caller):
                 self.fail(12, f"{caller} waits for what can never come")
             if caller.who in having and self._own_only(caller):
                 self.fail(12, f"{caller} waits for himself")
@@ -137,9 +157,9 @@ class Line(Conduct):
         cards = self.cards.values()
         if any(card.seen in states and card.able(caller) for card in cards):
             return True
-        return waits and self._may_be_made(caller)
+        return waits and self.may_be_made(caller)
 
-    def _may_be_made(self, caller: Caller) -> bool:
+    def may_be_made(self, caller: Caller) -> bool:
         """Whether a supply may make what perhaps would serve the caller."""
         source = self.sources.get(caller.resource)
         if source is None or not source.may_make_for(caller):
@@ -156,6 +176,7 @@ class Line(Conduct):
         self.leaves(caller)
         if isinstance(error, PoolTimeout):
             self.counts["timeouts"] += 1
+            self.timed_out_in = self.looks
             if self.now < caller.deadline:
                 early = caller.deadline - self.now
                 self.fail(7, f"{caller} was sent away {early:.3f} s before his time was over")
@@ -181,7 +202,7 @@ class Line(Conduct):
                 card.seen in HOPEFUL and card.able(caller) and card.well_in != self.looks
                 for card in self.cards.values()
             )
-            if able or (self._may_be_made(caller) and not self._was_shown(caller)):
+            if able or (self.may_be_made(caller) and not self._was_shown(caller)):
                 self.fail(12, f"{caller} was told that no conn can come, and one can")
         self.in_vain.clear()
 

@@ -25,7 +25,8 @@ class History:
     """What a world was like that came to its end.
 
     `steps` is how often the core was entered, `seconds` how much time went by in the world; `calls`
-    were answered, `opened` conns were opened.
+    were answered or blocks ended well, `opened` conns were opened, `checkouts` were over, lost ones
+    and those that were spoilt too; and so often it has forked.
     """
 
     seed: int
@@ -34,6 +35,8 @@ class History:
     actions: int
     calls: int
     opened: int
+    checkouts: int
+    forks: int
 
 
 def run(
@@ -62,6 +65,8 @@ def run(
         len(world.script),
         world.answered,
         world.ledger.counts["opened"],
+        world.ledger.counts["checkouts"],
+        world.forks,
     )
 
 

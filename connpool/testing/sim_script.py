@@ -18,11 +18,14 @@ from .sim_actor import Actor
 from .sim_backstage import PLAIN, Habits
 from .sim_cards import HOPEFUL, Card
 from .sim_engine import Setup
-from .sim_wishes import Wish
+from .sim_wishes import BUSY, Wish
 from .sim_world import World
 
 # With so many callers under way no more come, and with so many conns no more are put in.
 MOST_CALLERS, MOST_CONNS = 40, 9
+
+# Seconds that a child process goes on before it is brought to its end.
+CHILDHOOD = 3.0
 
 
 @attrs.frozen
@@ -55,6 +58,18 @@ class Action:
     what: Any = None
 
 
+@attrs.frozen
+class Forked:
+    """A fork, and what happens in the child; `at` of its actions counts from the fork.
+
+    `which` of those who are in the middle of something forks; `ends` is how it ends in the child.
+    """
+
+    which: int
+    ends: str = ""
+    actions: tuple[Action, ...] = ()
+
+
 class Player(World):
     """A world that is told by a script what happens."""
 
@@ -64,6 +79,7 @@ class Player(World):
         self.until: float | None = None  # when its end began
         self._verbs: dict[str, Callable[[int, Any], None]] = {
             "call": self._do_call,
+            "checkout": self._do_call,
             "comes": self._do_comes,
             "supply": self._do_supply,
             "resize": self._do_resize,
@@ -77,6 +93,7 @@ class Player(World):
             "question": self._do_question,
             "outage": self._do_outage,
             "close": self._do_close,
+            "fork": self._do_fork,
         }
 
     def play(self, actions: Iterable[Action], steps: float, until: float) -> None:
@@ -162,6 +179,14 @@ class Player(World):
     def _do_close(self, number: int, timeout: float) -> None:
         if not self.ledger.closed:
             self.close(timeout)
+
+    def _do_fork(self, number: int, what: Forked) -> None:
+        alone = [c for c in self.active if c.outer is None and (c.inner is None or c.inner.done)]
+        forkers = [caller for caller in alone if caller.phase in BUSY]
+        child = self.fork(forkers[what.which % len(forkers)] if forkers else None, what.ends)
+        actions = [attrs.evolve(action, at=self.now + action.at) for action in what.actions]
+        child.play(actions, math.inf, self.now + CHILDHOOD)
+        self.steps += child.steps
 
     def _nth(self, which: int) -> Card | None:
         """One of the conns that are there."""

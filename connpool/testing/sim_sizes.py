@@ -52,8 +52,9 @@ class Sizes(Books):
     def condemn(self, card: Card, reason: str) -> None:
         """A conn is to leave, or to be opened anew."""
         card.told_in = self.looks
+        card.broken |= reason in BROKEN
         if card.pop is not None:
-            card.said = card.said or reason
+            card.said = reason if reason == "withdrawn" else card.said or reason
         elif not card.condemned or (reason in BROKEN and card.condemned not in BROKEN):
             card.condemned = reason
 
@@ -134,6 +135,7 @@ class Sizes(Books):
     def stillborn(self, source: Source, error: BaseException) -> None:
         """A supply could not open a conn."""
         least, most = self.pauses(error)
+        again = source.failing and source.failed_in == self.looks
         source.failing = True
         source.failed_in = self.looks
         source.hungry = None
@@ -142,8 +144,10 @@ class Sizes(Books):
         else:
             source.advised = self._advice(error) is not None
             # Who asks for a pause must know what its server can bear.
-            source.not_before = self.now + (least if source.advised else min(least, WANTED))
-            source.pause = most
+            until = self.now + (least if source.advised else min(least, WANTED))
+            # Of two in one step the pool may have seen to the other one last.
+            source.not_before = min(until, source.not_before) if again else until
+            source.pause = max(most, source.pause) if again else most
         self.stirred = True
 
     def pauses(self, error: BaseException) -> tuple[float, float]:

@@ -65,11 +65,15 @@ class Violation(AssertionError):
 
 
 class Story:
-    """The lines of what happens; a world that nobody reads keeps none."""
+    """The lines of what happens; a world that nobody reads keeps none.
 
-    def __init__(self) -> None:
-        self.lines: list[str] = []
+    That of a child process is part of its parent's, and each line says so.
+    """
+
+    def __init__(self, parents: Story | None = None, prefix: str = "") -> None:
+        self.lines: list[str] = [] if parents is None else parents.lines
+        self.prefix = prefix
 
     def tell(self, now: float, line: str) -> None:
         """Something happened at `now`."""
-        self.lines.append(f"{now:.3f}  {line}")
+        self.lines.append(f"{now:.3f}  {self.prefix}{line}")

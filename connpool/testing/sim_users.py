@@ -14,17 +14,17 @@ from typing import Any
 
 from ..core import ANY, Supply, check_filter, sticky
 from ..core.report import report
-from ..errors import PoolError
+from ..errors import PoolError, PoolTimeout
 from .sim_backstage import PLAIN, Habits, Opening
-from .sim_callers import Callers
 from .sim_cards import HOPEFUL, LIVE, Card, passes
 from .sim_engine import Setup
+from .sim_holders import Holders
 
 INF = math.inf
 
 
-class Users(Callers):
-    """The fourth storey of a world."""
+class Users(Holders):
+    """The sixth storey of a world."""
 
     def __init__(self, setup: Setup, *, told: bool = False) -> None:
         super().__init__(setup, told=told)
@@ -131,6 +131,7 @@ class Users(Callers):
         for card in cards:
             for name, value in changes.items():
                 setattr(card, name, value)
+            card.fit()
             if "ttl" in changes:
                 card.expires = INF if card.ttl is None else card.born + card.ttl
         self.ledger.stirred = True
@@ -160,11 +161,16 @@ class Users(Callers):
             if card.seen in LIVE and card.names(resource, method)
             and (filter is None or passes(filter, card))
         ]  # fmt: skip
-        if (error is None) != bool(live):
+        common = [card for card in live if not card.whole]
+        if isinstance(error, PoolTimeout):
+            self.ledger.counts["timeouts"] += 1
+        if (error is None) != bool(common) or isinstance(error, PoolTimeout) != (
+            bool(live) and not common
+        ):
             self.ledger.fail(12, f"route to {resource!r}: {error!r}, and {len(live)} conns live")
-        if error is None and not any(card.conn is conn for card in live):
+        if error is None and not any(card.conn is conn for card in common):
             self.ledger.fail(12, f"route to {resource!r} gave what is not there: {conn!r}")
-        if isinstance(by, sticky) and error is None:
+        if isinstance(by, sticky) and error is None and len(common) == len(live):
             self._check_stuck((resource, method, check_filter(filter), by.key), live, conn)
         return conn
 

@@ -18,16 +18,15 @@ from ..conn import check_conn, describe
 from ..core import Entry, check_filter, check_revive, check_ttl
 from ..errors import PoolClosed, PoolError, PoolFull
 from .sim_backstage import PLAIN, Habits, Opening, Popping
-from .sim_contract import Raised
-from .sim_end import Ending
 from .sim_engine import Setup
+from .sim_forks import Forks
 from .sim_users import known_as
-from .sim_wishes import CALLING, Caller, Wish
+from .sim_wishes import Caller, Checkout, Holder, Wish
 
 INF = math.inf
 
 
-class World(Ending):
+class World(Forks):
     """A pool in invented time; every rule is checked in every step.
 
     Parameters:
@@ -82,9 +81,15 @@ class World(Ending):
         """Somebody begins a call now; see `Wish` for what he may want, and may befall him."""
         return self.begin(Wish(resource, method, payload, **wish), number)
 
+    def checkout(self, resource: Hashable, *, number: int | None = None, **wish: Any) -> Holder:
+        """Somebody checks a conn out; see `Checkout` for what he may want, and may befall him."""
+        holder = self.begin(Checkout(resource, **wish), number)
+        assert isinstance(holder, Holder)
+        return holder
+
     def begin(self, wish: Wish, number: int | None = None) -> Caller:
         """The same, with a wish made before."""
-        caller: Caller = self.actor(Caller, number, wish)
+        caller: Caller = self.actor(self.somebody, number, wish)
         if wish.gives_up is not None:
             self.later(wish.gives_up, caller, self.cancel, caller)
         self.ask(caller)
@@ -204,6 +209,5 @@ class World(Ending):
             self.tell(f"the server of {resource!r} is out for {seconds:g} s")
         for caller in tuple(self.active):
             card = caller.card
-            if caller.phase is CALLING and card is not None and resource in card.resources:
-                error = Raised(ConnectionResetError("the server is out"))
-                self.later(0.0, caller, self._breaks, caller, caller.turn, error)
+            if card is not None and resource in card.resources:
+                self.strike(caller, ConnectionResetError("the server is out"))

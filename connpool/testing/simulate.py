@@ -27,19 +27,22 @@ import attrs
 
 from .sim_backstage import Habits
 from .sim_chance import Draw, draw_setup
-from .sim_contract import Cancelled, Took
+from .sim_contract import Cancelled, Gone, Took
 from .sim_engine import Setup
 from .sim_run import History, replay, run, shrunk
-from .sim_script import Action, Comes, Supplied
+from .sim_script import Action, Comes, Forked, Supplied
 from .sim_story import RULES, Violation
-from .sim_wishes import Wish
+from .sim_wishes import Checkout, Wish
 from .sim_world import World
 
 __all__ = [
     "RULES",
     "Action",
     "Cancelled",
+    "Checkout",
     "Comes",
+    "Forked",
+    "Gone",
     "Habits",
     "History",
     "Setup",

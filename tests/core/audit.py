@@ -108,6 +108,7 @@ def _claims(core: Core, now: float) -> None:
             assert entry.state is State.READY
             assert 0 < entry.in_use <= entry.capacity
             assert not lendable(entry)
+            assert not entry.held_by(entry.claim.tickets[0].who), "he waits for himself"
     for need in needs:
         if need.claim is not None:
             assert need.whole
@@ -200,7 +201,9 @@ def _is_for(entry: Entry, ticket: Ticket, now: float) -> bool:
         return False
     if ticket.whole:
         return not entry.in_use
-    return entry.claim is None or ticket.order < entry.claim.tickets[0].order
+    if entry.claim is None or ticket.order < entry.claim.tickets[0].order:
+        return True
+    return ticket.who is not None and entry.held_by(ticket.who)  # he is waited for
 
 
 def _permits(core: Core) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
 from connpool.core import Permit, Standing, State, Ticket, Work
-from connpool.errors import InitError, MethodError, NestedCall
+from connpool.errors import Busy, InitError, MethodError, NestedCall
 from tests.core.bench import Bench, error_of, granted, holder, queued
 from tests.core.making import Made, Workshop
+from tests.core.test_claims import only
 
 
 def test_the_first_failure_of_a_supply_is_followed_by_a_pause() -> None:
@@ -355,6 +357,7 @@ def test_two_conns_do_not_give_way_for_one_caller() -> None:
     first, second = shop.ask("web"), shop.ask("web")
     opening = shop.opening()
     shop.core._starved[shop.core.supply_of("web")] = None  # as if it had been asked with a slot
+    shop.core.in_turn = True
     shop.answer(running[0])
     shop.answer(running[1])
     assert [one.state, two.state] == [State.DRAINING, State.READY]
@@ -393,3 +396,239 @@ def test_conns_whose_pop_is_given_up_come_back_together() -> None:
     assert queued(waiting)
     shop.answer(running[1])
     assert holder(waiting) is two
+
+
+# -- checkouts -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wish", ["a call", "a place", "by filter"])
+def test_who_uses_a_conn_has_more_of_it_when_it_comes_to_be_kept_for_another(wish: str) -> None:
+    """He waited before there was a place free: the other waits for him, and he would for ever."""
+    bench = Bench()
+    entry = bench.conn(capacity=2)
+    own, other = bench.lease(whole=False, who="ann"), bench.ask()
+    wanted, stranger = bench.lease(), bench.ask()
+    if wish == "a place":
+        more = bench.lease(whole=False, who="ann")
+    else:
+        more = bench.ask(who="ann", filter=only(entry) if wish == "by filter" else None)
+    bench.answer(other)
+    assert holder(more) is entry
+    bench.release(more)
+    assert queued(stranger)
+    bench.release(own)
+    assert holder(wanted) is entry
+
+
+def test_a_filter_that_raises_for_who_uses_a_kept_conn_tells_him() -> None:
+    """And nobody else."""
+
+    def raises(info: Any) -> bool:
+        if info.extra == "odd":
+            raise ZeroDivisionError("odd")
+        return True
+
+    bench = Bench(audited=False)
+    entry = bench.conn(capacity=2)
+    bench.lease(whole=False, who="ann")
+    other, wanted = bench.ask(), bench.lease()
+    first, more = bench.ask(filter=raises), bench.ask(filter=raises, who="ann")
+    entry.extra = "odd"
+    bench.answer(other)
+    assert isinstance(error_of(more), ZeroDivisionError)
+    assert queued(first)
+    assert queued(wanted)
+
+
+def test_no_conn_is_kept_for_one_who_holds_it_himself() -> None:
+    """It would be kept in vain; he waits for another, and that is kept for him."""
+    bench = Bench()
+    one, two = bench.conn(capacity=2), bench.conn(capacity=2)
+    own = bench.lease(whole=False, who="ann", filter=only(one))
+    others = [bench.ask(filter=only(entry)) for entry in (one, two, two)]
+    wanted, waiting = bench.lease(who="ann"), bench.ask(filter=only(one))
+    bench.answer(others[0])
+    assert one.claim is None
+    assert holder(waiting) is one
+    bench.answer(others[1])
+    assert two.claim is not None
+    bench.answer(others[2])
+    assert holder(wanted) is two
+    bench.release(own)
+
+
+class Thread:
+    """One that holds conns: it equals its number for as long as it lives."""
+
+    def __init__(self) -> None:
+        self.lives = True
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (other == 7 and self.lives)
+
+    def __hash__(self) -> int:
+        return 7
+
+
+@pytest.mark.parametrize("ended", ["answered", "failed"])
+def test_a_call_of_a_thread_is_not_taken_for_what_it_holds(ended: str) -> None:
+    """What it holds of a shared conn is found when it is gone."""
+    bench = Bench()
+    entry = bench.conn(capacity=3, revive=True)
+    thread = Thread()
+    lost = bench.lease(whole=False, who=thread)
+    call = bench.ask(who=7)
+    if ended == "answered":
+        bench.answer(call)
+    else:
+        bench.end(call, KeyError("no harm"))
+    thread.lives = False
+    bench.forsake(lost)
+    assert not entry.in_use
+    assert len(bench.forsaken) == 1
+
+
+def test_what_a_conn_says_that_comes_up_during_a_pop_counts_if_it_is_given_up() -> None:
+    """As when it comes up at any other time."""
+    shop = Workshop()
+    entry = shop.conn("db", methods=["m"], revive=True)
+    shop.end(shop.ask("db"), OSError("torn"))
+    shop.collects = False
+    shop.closed(shop.closing())
+    opening = shop.opening()
+    pop = shop.pop(entry)
+    entry.conn.names, entry.conn.capacity = ["n"], 2
+    shop.opened(opening)
+    shop.unpop(pop)
+    assert [granted(shop.ask("db", "n")) for _ in range(2)] == [True, True]
+
+
+def test_a_place_in_the_line_of_a_parent_process_is_none_behind_those_who_come_later() -> None:
+    """A call that forked, and moves in the child, comes before whoever comes after it there."""
+    bench = Bench()
+    bench.conn()
+    user = bench.ask()
+    moved = Ticket("a", "m", None, None, "ann", 0.0, math.inf, 4711.5, OSError("torn"))
+    bench.submit(moved)
+    after = [bench.ask(), bench.ask()]
+    bench.answer(user)
+    assert granted(moved)
+    assert all(map(queued, after))
+
+
+def test_nothing_is_kept_for_one_whose_time_is_over_at_this_instant() -> None:
+    """Or those who come after him would be passed over for who uses the conn already."""
+    bench = Bench()
+    entry = bench.conn(capacity=3)
+    bench.lease(whole=False, who="ann")
+    users = [bench.ask(), bench.ask()]
+    bench.lease(timeout=5.0)
+    first, more = bench.ask(), bench.ask(who="ann")
+    bench.end(users[0], Busy(5.0))
+    bench.at(5.0)
+    assert holder(first) is entry
+    assert queued(more)
+
+
+def test_a_conn_that_expires_as_he_gives_up_for_whom_it_is_kept_is_lent_to_nobody() -> None:
+    """What is due at an instant comes before what else happens then."""
+    bench = Bench()
+    entry = bench.conn(capacity=3, ttl=5.0, revive=True)
+    users = [bench.ask(), bench.ask(), bench.ask()]
+    wanted, waiting = bench.lease(), bench.ask()
+    bench.answer(users[0])
+    assert entry.claim is not None
+    bench.now = 5.0
+    bench.cancel(wanted)
+    assert queued(waiting)
+    assert entry.state is State.REVIVING
+
+
+def test_what_he_keeps_from_leaving_brings_him_no_other() -> None:
+    """A supply at its max_size replaces a conn once it has left, and not before."""
+    shop = Workshop()
+    shop.supply(max_size=2)
+    shop.ask("db", who="me")
+    first = shop.born()
+    shop.core.let_go([first], shop.now)
+    shop.look()
+    again = shop.ask("db", who="me")
+    shop.born()
+    assert granted(again)
+    with pytest.raises(NestedCall):
+        shop.ask("db", who="me")
+
+
+def test_one_that_leaves_since_there_are_too_many_brings_no_other() -> None:
+    """The supply was made smaller: when it has left there is no room either."""
+    shop = Workshop()
+    shop.supply(min_size=2, max_size=2)
+    shop.born()
+    shop.born()
+    assert granted(shop.ask("db", who="me"))
+    shop.core.resize("db", 0, 1, shop.now)
+    shop.look()
+    with pytest.raises(NestedCall):
+        shop.ask("db", who="me")
+
+
+def test_a_conn_that_hangs_in_its_check_during_a_pop_is_dead_when_it_is_given_up() -> None:
+    """It is not lent to anybody."""
+    shop = Workshop(connect_timeout=1.0)
+    shop.supply(min_size=2, max_size=2)
+    one, two = shop.born(checks=True), shop.born(checks=True)
+    held = shop.ask("db", filter=only(two))
+    torn = shop.ask("db", filter=only(one))
+    shop.end(held, ConnectionError("torn"))
+    shop.end(torn, KeyError("no harm"))
+    three = shop.born(checks=True)
+    shop.end(shop.ask("db", filter=only(three)), ConnectionError("torn"))
+    shop.next(Work.CHECK)
+    shop.collects = False
+    pop = shop.pop(one)
+    shop.at(2.0)
+    shop.unpop(pop)
+    assert one.state is State.DRAINING
+    assert one.reason == "dead"
+
+
+def test_of_those_who_use_a_kept_conn_and_wait_the_first_has_more_of_it_first() -> None:
+    """Whoever has his place for longer, and no more of them than there are places."""
+    bench = Bench()
+    bench.conn(capacity=4)
+    bench.lease(whole=False, who="ann"), bench.lease(whole=False, who="bob")
+    users = [bench.ask(), bench.ask()]
+    wanted = bench.lease()
+    first, second = bench.ask(who="bob"), bench.ask(who="ann")
+    bench.answer(users[0])
+    assert granted(first)
+    assert queued(second)
+    assert queued(wanted)
+    bench.answer(users[1])
+    assert granted(second)
+
+
+def test_an_interrupt_while_one_is_asked_who_uses_a_kept_conn_is_the_interrupts() -> None:
+    """It is not taken for an error of his filter, and nothing is lost by it."""
+    bench = Bench()
+    entry = bench.conn(capacity=3)
+    struck: list[bool] = []
+
+    def anything(info: Any) -> bool:
+        if struck.pop():
+            raise KeyboardInterrupt
+        return True
+
+    struck.append(False)
+    own, other, last = bench.lease(whole=False, who="ann"), bench.ask(), bench.ask()
+    wanted, more = bench.lease(), bench.ask(who="ann", filter=anything)
+    struck.append(True)
+    with pytest.raises(KeyboardInterrupt):
+        bench.answer(other)
+    assert queued(more)
+    struck += [False] * 9
+    bench.answer(last)
+    assert holder(more) is entry
+    bench.answer(more)
+    bench.release(own)
+    assert holder(wanted) is entry

@@ -215,3 +215,19 @@ def test_no_stroke_while_a_resource_starves() -> None:
     bench.core.returned(ticket.entry, ticket.who, 0.0)  # type: ignore[arg-type]
     bench.look()
     assert math.isfinite(bench.core.due)
+
+
+def test_whether_a_call_still_holds_its_place() -> None:
+    """Asked by one that was interrupted: the conn may be back, or somebody else's."""
+    bench = Bench()
+    conn = bench.conn()
+    assert bench.core.borrow("a", "m", "ann", 1.0) is conn
+    assert conn.held_since(1.0, "ann")
+    assert not conn.held_since(0.5, "ann")
+    assert not conn.held_since(1.0, "bob")
+    assert bench.core.put_back(conn, "m", 1.0, 2.0)
+    assert not conn.held_since(1.0, "ann")
+    bench.update(capacity=2)
+    bench.ask(who="ann")
+    assert conn.held_since(0.0, "ann")
+    assert not conn.held_since(0.0, "bob")

@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import pytest
 
-from connpool import AsyncPool, Pool, ResourceError
+from connpool import AsyncPool, Closed, Pool, Reply, ResourceError
 from connpool.testing import Hang, ScriptedAsyncConn, ScriptedConn
 from tests.drivers import eventually
 
@@ -164,6 +164,90 @@ def test_a_fork_inside_a_call() -> None:
         pool.init(Forking("db"))
         assert pool.call("db", "say", 4) == 4
         assert pool.stats().now.in_use == 0
+
+
+class Splitting(Session):
+    """A session whose calls and checks fork, and end in the child as they are told."""
+
+    ends: Any
+
+    def _split(self, well: Any) -> Any:
+        child = os.fork()
+        if child:
+            os.waitpid(child, 0)
+            return well
+        if isinstance(self.ends, BaseException):
+            raise self.ends
+        return self.ends
+
+    def call(self, method: Any, payload: Any = None) -> Any:
+        return self._split("parent")
+
+    def check(self) -> Any:
+        return self._split(True)
+
+
+ENDS = (OSError("torn"), Closed(), KeyboardInterrupt(), Reply("child", closed=True))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of forks beside threads
+@pytest.mark.parametrize("ends", ENDS, ids=lambda ends: type(ends).__name__)
+def test_a_call_that_forked_says_nothing_of_its_conn_in_the_child(ends: Any) -> None:
+    """However it ends there: the conn is the parent's, and is neither closed nor kept."""
+    told, telling = os.pipe()
+    parent = os.getpid()
+    pool = Pool()
+    conn = Splitting(telling)
+    conn.ends = ends
+    pool.init(conn, revive=True)
+    try:
+        assert pool.call("db", "say") == ("parent" if os.getpid() == parent else "child")
+    except BaseException as error:
+        if os.getpid() == parent:
+            raise
+        fine = type(error) in (type(ends), ResourceError)  # the call that moves finds no conn
+        os.write(telling, b"" if fine else repr(error).encode())
+    if os.getpid() != parent:
+        try:
+            os.write(telling, b"" if not pool.stats().since_start.ended else b"ended ")
+            pool.close(1.0)
+        finally:
+            os._exit(0)
+    assert said(told) == b""
+    pool.close()
+    assert said(told) == b"closed "
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_checkout_that_forked_in_its_check_goes_on_in_the_child_with_another_conn() -> None:
+    """And that one goes back to the child's pool, and so to who waits there."""
+    told, telling = os.pipe()
+    parent = os.getpid()
+    pool = Pool(check_after=0)
+    conn = Splitting(telling)
+    conn.ends = OSError("torn")
+    pool.init(conn, revive=True)
+    pool.supply("db", lambda: ScriptedConn("db"), max_size=1)
+    replies: list[Any] = []
+    waiting = threading.Thread(target=lambda: replies.append(pool.call("db", "say", 1, timeout=9)))
+    with pool.checkout("db") as given:
+        if os.getpid() != parent:
+            waiting.start()
+            eventually(lambda: pool.stats().now.waiting == 1)
+    if os.getpid() != parent:
+        try:
+            assert isinstance(given, ScriptedConn)
+            assert not isinstance(given, Splitting)
+            waiting.join()
+            assert replies == [1]
+            pool.close(1.0)
+        except BaseException:
+            os.write(telling, traceback.format_exc().encode())
+        finally:
+            os._exit(0)
+    assert said(told) == b"reset "
+    pool.close()
+    assert said(told) == b"closed "
 
 
 def test_a_closed_pool_is_closed_in_the_child_too() -> None:

@@ -44,6 +44,20 @@ def test_all_rules_are_kept_in_new_histories(seed: int) -> None:
     simulate(seed, 300)
 
 
+def test_known_histories_have_everything_in_them() -> None:
+    """Calls and checkouts, forks too, and not only in a few of them."""
+    histories = [simulate(seed, 300) for seed in range(40)]
+    assert sum(history.calls > 0 for history in histories) > 30
+    assert sum(history.checkouts > 3 for history in histories) > 15
+    assert sum(history.forks for history in histories) > 3
+
+
+def test_new_histories_have_checkouts_in_them() -> None:
+    """Whatever the seeds are."""
+    histories = [simulate(seed, 300) for seed in range(FRESH, FRESH + 10)]
+    assert sum(history.checkouts for history in histories) > 3
+
+
 def test_a_seed_gives_the_same_history_again() -> None:
     """Everything that is left to chance follows from the seed."""
     assert simulate(5, 300) == simulate(5, 300)
