@@ -65,7 +65,7 @@ what can be served (a return, an opening, the end of a rest, a change of `extra`
 and beside them, knowing nothing of each other's workings: `entry` (states, Info), `candidates`
 (who can serve whom), `where` (filters given as data), `index` (who passes them), `hunches` (who
 passed others lately), `prospects` (what can still come), `waiting` (the line), `sieve` (whom in
-line a conn may serve), `routing` (which of several), `timers`, `permits`,
+line a conn may serve), `patience` (until when), `routing` (which of several), `timers`, `permits`,
 `outcome` (what a call's end says), `revive` (when to try again), `supply` (how many, and when),
 `options` (what callers say), `stats`, `report`.
 

@@ -10,7 +10,7 @@ waiting hangs on, or he would wait for himself.  Nobody is asked anything while 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import NestedCall, PoolError, PoolTimeout, show
 from .candidates import Listing, Offer
@@ -33,6 +33,8 @@ class Hoping(Lending):
         def _serve_unclaimed(self, now: float) -> None: ...
 
         def _leaving(self, supply: Supply) -> list[Entry]: ...
+
+        def _uses(self, supply: Supply, who: Any) -> bool: ...
 
     # -- hopes ---------------------------------------------------------------------------------
 
@@ -68,8 +70,8 @@ class Hoping(Lending):
     def _brings_more(self, supply: Supply, ticket: Ticket) -> bool:
         """Whether another conn will come beside those that are alive, without the caller's doing:
         it may be opened, is being opened, or will be when one that leaves has left."""
-        if supply.has_room or supply.unborn:
-            return True
+        if supply.has_room or supply.unborn or not self._uses(supply, ticket.who):
+            return True  # or it is not for him to make room
         others = sum(not entry.held_by(ticket.who) for entry in self._leaving(supply))
         return supply.size - others < supply.max_size
 

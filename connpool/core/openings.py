@@ -123,6 +123,10 @@ class Openings(Desk):
             return []
         return [e for e in self.entries.values() if e.supply is supply and e.state is DRAINING]
 
+    def _uses(self, supply: Supply, who: Any) -> bool:
+        """Whether somebody holds a conn of a supply."""
+        return any(e.supply is supply and e.held_by(who) for e in self.entries.values())
+
     def _ask_for_more(self, supply: Supply) -> None:
         """Put a supply in the queue for a slot, once; whether it wants one is asked there."""
         if not supply.queued and supply.hopeful and not self.closed:

@@ -401,3 +401,21 @@ def test_who_holds_nothing_of_a_supply_may_wait_for_what_it_cannot_bring_yet() -
     shop.answer(running)
     shop.born()
     assert granted(waiting)
+
+
+def test_who_holds_none_of_a_supply_waits_for_it_like_anybody_else() -> None:
+    """What he holds is of no use to him any more, and nothing of the supply hangs on it."""
+    shop = Workshop()
+    shop.conn("db")
+    mine = shop.ask("db", who="ann")
+    shop.supply(max_size=1)
+    running = shop.ask("db")
+    shop.born()
+    nested, plain = shop.ask("db", who="ann"), shop.ask("db")
+    shop.update("db", methods=("n",))
+    assert queued(nested)
+    assert queued(plain)
+    shop.answer(mine)
+    shop.end(running, OSError("torn"))
+    shop.born()
+    assert granted(nested)

@@ -587,7 +587,7 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
         "what was cut short goes on",
         "outcome.py",
         "return Outcome(end=INTERRUPTED, error=error)\n\n\ndef survives",
-        "return Outcome(error=error)\n\n\ndef of_check",
+        "return Outcome(error=error)\n\n\ndef survives",
     ),
     (
         "a reply's rest is ignored",
