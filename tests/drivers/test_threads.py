@@ -265,15 +265,22 @@ def test_32_threads_over_2_conns_get_fair_shares() -> None:
     served: Counter[int] = Counter()
     enough = threading.Event()
     pool = Pool(timeout=None)
+    both = threading.Barrier(2)
 
     class Crowded(Tiny):
         def call(self, method: Any, number: Any = None) -> None:
-            """Returns when all the others stand in line, however the machine switches."""
+            """Returns when both conns are called and all the others stand in line, however the
+            machine switches."""
             while pool.stats().now.waiting < 30 and not enough.is_set():
                 time.sleep(0)
+            try:
+                both.wait()
+            except threading.BrokenBarrierError:  # it is over
+                return
             served[number] += 1
             if served[number] == 25:
                 enough.set()
+                both.abort()
 
     def loop(number: int) -> None:
         while not enough.is_set():
