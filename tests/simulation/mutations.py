@@ -6,8 +6,16 @@ Owns the list.  Refuses to know how a broken core is found; see `mutants`.
 
 from __future__ import annotations
 
-# What comes about so seldom that a hunt may not find it: the command hunts these too.
-SELDOM_SEEN = frozenset({"two inits as close as may be", "what expired during the pop is lent"})
+# What comes about so seldom that a hunt may not find it: the command hunts these too.  The tests of
+# the core find each of them.
+SELDOM_SEEN = frozenset(
+    {
+        "a close that hangs takes a place for ever",
+        "two inits as close as may be",
+        "what expired during the pop is lent",
+        "who was met busy is put back as if nobody had looked for it",
+    }
+)
 
 MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
     # -- machine: the doors
