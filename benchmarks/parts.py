@@ -72,18 +72,18 @@ def core(conns: int) -> Iterator[Work]:
         def work(count: int) -> None:
             now = time.monotonic()
             for _ in repeat(None, count):
-                entry = core.take("r", "m", None, None, who, now)
+                entry = core.borrow("r", "m", who, now)
                 assert entry is not None
-                core.give(entry, "m", who, now, now)
+                assert core.put_back(entry, "m", now, now)
 
         yield work
 
 
 PARTS: dict[str, tuple[str, Workload]] = {
     "call": ("the conn's own call", nothing_but_the_call),
-    "lock": ("two turns of a lock", two_turns),
+    "lock": ("two turns of a lock, which it does without", two_turns),
     "clock": ("two looks at the clock", partial(twice, time.monotonic)),
-    "who": ("two looks at who asks", partial(twice, get_ident)),
+    "who": ("two looks at who asks, of which it takes one", partial(twice, get_ident)),
     "core": ("the core: a conn chosen, granted, given back", partial(tried, core, 10)),
 }
 
