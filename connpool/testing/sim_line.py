@@ -139,7 +139,7 @@ class Line(Leases):
             for card in free:
                 if caller.deadline > self.now and card.room_for(caller) and card.able(caller):
                     kept = self.kept(card) if self.wholes else None
-                    if kept is None or kept.order > caller.order or card.used_by(caller):
+                    if kept is None or self._before(caller, kept) or card.used_by(caller):
                         self.fail(3, f"{caller} waits, and conn {card.id} is free")
 
     def check_hopes(self) -> None:
