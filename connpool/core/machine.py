@@ -1,7 +1,7 @@
 """Core: the doors through which a driver enters.
 
-Owns the straight path (`take`, `give`), the paths beside it (`submit`, `conclude`, `cancel`), and
-the answers to questions.  Refuses to know the time, threads, loops and I/O: every door takes `now`.
+Owns what the straight path does in a turn (`take`, `give`), the paths beside it (`submit`,
+`conclude`, `cancel`), and the answers to questions.  Refuses to know the time, threads, loops and I/O: every door takes `now`.
 
 Invariant: each door leaves the core consistent, whatever it raises; what is left to do outside is
 in `steps`, which the driver drains before it lets go of its lock.
@@ -38,7 +38,7 @@ class Core(Straight):
 
     __slots__ = ()
 
-    # -- the straight path ---------------------------------------------------------------------
+    # -- the straight path, in a turn ----------------------------------------------------------
 
     def take(
         self, resource: Hashable, method: Hashable, filter: Any, by: Any, who: Any, now: float
