@@ -1,7 +1,8 @@
 """Core: the doors through which a driver enters.
 
 Owns what the straight path does in a turn (`take`, `give`), the paths beside it (`submit`,
-`conclude`, `cancel`), and the answers to questions.  Refuses to know the time, threads, loops and I/O: every door takes `now`.
+`conclude`, `cancel`), and the answers to questions.  Refuses to know the time, threads, loops and
+I/O: every door takes `now`.
 
 Invariant: each door leaves the core consistent, whatever it raises; what is left to do outside is
 in `steps`, which the driver drains before it lets go of its lock.
