@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..core import Core, Options, State
-from .sim_cards import Card, Source
+from .sim_cards import LIVE, Card, Source
 from .sim_sizes import Sizes
 
 if TYPE_CHECKING:
@@ -107,10 +107,12 @@ class Shares(Sizes):
         return not card.staying and (card.out_in == self.looks or before)
 
     def _wants(self, source: Source) -> bool:
+        # What left in this step, and is not gone through yet, may be owed as well.
+        leaving = sum(c.seen in LIVE and c.entry.state not in LIVE for c in source.cards)
         wanted = max(
             self._waiting_for(source) - source.unborn,
             source.min_size - source.lasting,
-            source.owed,
+            source.owed + leaving,
         )
         may = not source.over and self.now >= source.not_before
         return wanted > 0 and may and source.size < source.max_size
