@@ -229,8 +229,6 @@ class AsyncCheckouts(AsyncSupplies):
                 logger.warning("%s: resetting a conn failed: %s", self.name, show(raised))
         if ended is None:
             core, entry = lease._drop()
-            assert core is not None
-            assert entry is not None
             core.release(entry, lease._who, time.monotonic())
             if core.steps:
                 self._run_steps()
@@ -241,8 +239,6 @@ class AsyncCheckouts(AsyncSupplies):
 
     def _forfeit(self, lease: Lease, ended: Outcome, cause: BaseException | None) -> None:
         core, entry = lease._drop()
-        assert core is not None
-        assert entry is not None
         core.forfeit(entry, lease._who, ended, time.monotonic(), cause)
         if core.steps:  # no turn, which would raise where the pool has been left meanwhile
             self._run_steps()

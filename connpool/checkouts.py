@@ -259,8 +259,6 @@ class Checkouts(Supplies):
         if ended is None:
             with self._turn as now:
                 core, entry = lease._drop()
-                assert core is not None
-                assert entry is not None
                 core.release(entry, lease._who, now)
         else:
             self._forfeit(lease, ended, failure or (error if not lease._whole else None))
@@ -270,8 +268,6 @@ class Checkouts(Supplies):
     def _forfeit(self, lease: Lease, ended: Outcome, cause: BaseException | None) -> None:
         with self._turn as now:
             core, entry = lease._drop()
-            assert core is not None
-            assert entry is not None
             core.forfeit(entry, lease._who, ended, now, cause)
 
     def _look(self) -> None:

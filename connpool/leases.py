@@ -102,11 +102,13 @@ class BaseLease:
             "each `with` needs one of its own"
         )
 
-    def _drop(self) -> tuple[Core | None, Entry | None]:
+    def _drop(self) -> tuple[Core, Entry]:
         """It is over; gives what it held."""
-        held = self._core, self._entry
+        core, entry = self._core, self._entry
+        assert core is not None
+        assert entry is not None
         self._entry = None
-        return held
+        return core, entry
 
     def __del__(self) -> None:
         # This may run anywhere, in a turn at the core too: see `Face._bury`.

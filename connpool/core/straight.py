@@ -32,7 +32,7 @@ from .routing import GLANCES, sticky
 
 
 class Straight(Leasing):
-    """The tenth storey of the core."""
+    """The eleventh storey of the core."""
 
     __slots__ = ()
 

@@ -109,11 +109,7 @@ class Shares(Sizes):
     def _wants(self, source: Source) -> bool:
         # What left in this step, and is not gone through yet, may be owed as well.
         leaving = sum(c.seen in LIVE and c.entry.state not in LIVE for c in source.cards)
-        wanted = max(
-            self._waiting_for(source) - source.unborn,
-            source.min_size - source.lasting,
-            source.owed + leaving,
-        )
+        wanted = self._wanted(source, source.owed + leaving)
         may = not source.over and self.now >= source.not_before
         return wanted > 0 and may and source.size < source.max_size
 

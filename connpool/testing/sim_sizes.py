@@ -254,13 +254,15 @@ class Sizes(Books):
                 self.fail(13, f"the supply of {source.resource!r} works again, and pauses on")
 
     def _should_open(self, source: Source) -> bool:
-        size, unborn = source.size, source.unborn
-        missing = source.min_size - source.lasting
-        if source.over or size >= source.max_size or not self.free_slots():
+        if source.over or source.size >= source.max_size or not self.free_slots():
             return False
         most = self.options.max_size
         full = most is not None and self.occupied() >= most
-        if (full and not self.gives_room(source)) or (source.failing and unborn):
+        if (full and not self.gives_room(source)) or (source.failing and source.unborn):
             return False
-        wanted = max(self._waiting_for(source) - unborn, missing, source.owed)
-        return wanted > 0
+        return self._wanted(source, source.owed) > 0
+
+    def _wanted(self, source: Source, owed: int) -> int:
+        """How many more conns a supply should open that owes so many."""
+        missing = source.min_size - source.lasting
+        return max(self._waiting_for(source) - source.unborn, missing, owed)

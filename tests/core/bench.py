@@ -85,6 +85,13 @@ class Bench:
         if self._audited:
             audit(self.core, self.now)
 
+    def enter(self, door: str, *args: Any) -> Any:
+        """Through a door of the core, now; the audit follows, whatever it raises."""
+        try:
+            return getattr(self.core, door)(*args, self.now)
+        finally:
+            self.look()
+
     def at(self, now: float) -> None:
         """It is `now`, and the driver comes to do what is due."""
         self.now = now
@@ -295,17 +302,11 @@ class Bench:
         **changes: Any,
     ) -> int:
         """Change conns."""
-        try:
-            return self.core.update(resource, fn, filter, changes, self.now)
-        finally:
-            self.look()
+        return self.enter("update", resource, fn, filter, changes)  # type: ignore[no-any-return]
 
     def pop(self, *entries: Entry, who: Any = None) -> Pop:
         """Begin to take conns out."""
-        try:
-            return self.core.pop(entries, who, self.now)
-        finally:
-            self.look()
+        return self.enter("pop", entries, who)  # type: ignore[no-any-return]
 
     def unpop(self, pop: Pop) -> None:
         """Give that up."""

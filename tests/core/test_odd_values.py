@@ -361,13 +361,7 @@ class OddMachine(Machine):
         self.door("withdraw", self.key(resource))
 
     def door(self, name: str, *args: Any) -> None:
-        def go() -> None:
-            try:
-                getattr(self.bench.core, name)(*args, self.bench.now)
-            finally:
-                self.bench.look()
-
-        self.told(go)
+        self.told(self.bench.enter, name, *args)
 
     @rule(name=st.sampled_from(("first", "factor", "jitter", "most")), value=seconds)
     def back_off(self, name: str, value: Any) -> None:

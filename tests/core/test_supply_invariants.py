@@ -72,13 +72,7 @@ class SupplyMachine(CoreMachine):
         )
 
     def door(self, name: str, *args: Any) -> None:
-        def go() -> None:
-            try:
-                getattr(self.bench.core, name)(*args, self.bench.now)
-            finally:
-                self.bench.look()
-
-        self.do(go)
+        self.do(self.bench.enter, name, *args)
 
     @rule(resource=one_resource, sizes=sizes)
     def resize(self, resource: str, sizes: tuple[int, int]) -> None:
