@@ -148,15 +148,7 @@ def threads() -> Heat:
     works |= {entrant.what: partial(between_threads, entrant.build) for entrant in entrants}
     return Heat(
         works,
-        [
-            Row(
-                f"handoff.threads.{entrant.name}",
-                entrant.what,
-                CONDITION,
-                at_most(1.0) if entrant.name == "pool.checkout" else None,
-            )
-            for entrant in entrants
-        ],
+        [_row("threads", e.name, e.what, CONDITION, {"pool.checkout": 1.0}) for e in entrants],
         sample=0.4,  # each begins with waking the other thread, which may take 10 ms
         rounds=9,
         clock=time.perf_counter,
@@ -170,16 +162,14 @@ def tasks() -> Heat:
     works |= {entrant.what: partial(between_tasks, entrant.host) for entrant in entrants}
     return Heat(
         works,
-        [
-            Row(
-                f"handoff.tasks.{entrant.name}",
-                entrant.what,
-                QUEUE,
-                at_most(1.1) if entrant.name == "AsyncPool.checkout" else None,
-            )
-            for entrant in entrants
-        ],
+        [_row("tasks", e.name, e.what, QUEUE, {"AsyncPool.checkout": 1.1}) for e in entrants],
     )
+
+
+def _row(between: str, name: str, what: str, scale: str, aims: dict[str, float]) -> Row:
+    """What one peer needs, on its scale, and what is aimed at if it has an aim."""
+    aim = at_most(aims[name]) if name in aims else None
+    return Row(f"handoff.{between}.{name}", what, scale, aim)
 
 
 BENCHES: list[Bench] = [threads(), tasks()]
